@@ -1,0 +1,147 @@
+//! Throughput of the verbs that a decode step and the VQ decoder spend their time in, one thread
+//! and all threads: criterion's "elem/s" are FLOP/s.
+
+use criterion::{Criterion, Throughput};
+use half::bf16;
+use muse::cpu::Cpu;
+use muse::device::{
+    Activation, Attention, Conv, Device, Heads, HostMatrix, Masked, Norm, Sampling,
+};
+use muse::ops;
+use muse::rng::NoiseKey;
+use muse::tensor::{DType, Matrix};
+
+fn values(n: usize) -> Vec<bf16> {
+    (0..n).map(|i| bf16::from_f32((i * 7919 % 2003) as f32 / 1001.5 - 1.0)).collect()
+}
+
+fn matrix(device: &Cpu, rows: usize, cols: usize, taps: usize) -> Matrix<<Cpu as Device>::Packed> {
+    let weight = values(rows * cols * taps).into();
+    let bias = Some(vec![0.5; rows]);
+    ops::pack(device, HostMatrix { weight, bias, rows, cols, taps }).unwrap()
+}
+
+fn linear(criterion: &mut Criterion, device: &Cpu, name: &str) {
+    let mut group = criterion.benchmark_group(format!("linear/{name}"));
+    for m in [64, 128, 512] {
+        for (n, k) in [(768, 256), (1024, 256), (256, 1024), (1024, 1024)] {
+            let x = device.upload(&values(m * k), [m, k]).unwrap();
+            let weight = matrix(device, n, k, 1);
+            let mut y = device.zeros(DType::BF16, [m, n]).unwrap();
+            group.throughput(Throughput::Elements(2 * (m * n * k) as u64));
+            group.bench_function(format!("{m}x{n}x{k}"), |b| {
+                b.iter(|| ops::linear(device, &mut y, &x, &weight, Activation::None).unwrap());
+            });
+        }
+    }
+    let (m, n, k) = (512, 1024, 256);
+    let x = device.upload(&values(m * k), [m, k]).unwrap();
+    let weight = matrix(device, n, k, 1);
+    let mut y = device.zeros(DType::BF16, [m, n]).unwrap();
+    group.throughput(Throughput::Elements(2 * (m * n * k) as u64));
+    group.bench_function(format!("{m}x{n}x{k} gelu"), |b| {
+        b.iter(|| ops::linear(device, &mut y, &x, &weight, Activation::Gelu).unwrap());
+    });
+}
+
+fn attention(criterion: &mut Criterion, device: &Cpu, name: &str) {
+    let mut group = criterion.benchmark_group(format!("attention/{name}"));
+    for (heads, head_dim, queries, keys) in
+        [(8, 32, 256, 256), (4, 64, 256, 64), (16, 64, 1024, 1024)]
+    {
+        let (batch, width) = (2, heads * head_dim);
+        let q = device.upload(&values(batch * queries * width), [batch * queries, width]).unwrap();
+        let kv =
+            device.upload(&values(2 * batch * keys * width), [batch * keys, 2 * width]).unwrap();
+        let mut out = device.zeros(DType::BF16, [batch * queries, width]).unwrap();
+        let sizes = Attention { batch, heads, head_dim, queries, keys, lengths: [keys; 2] };
+        group.throughput(Throughput::Elements((4 * batch * queries * keys * width) as u64));
+        group.bench_function(format!("{heads}x{head_dim}x{queries}x{keys}"), |b| {
+            b.iter(|| {
+                let q = Heads { tensor: &q, offset: 0 };
+                let [k, v] = [0, width].map(|offset| Heads { tensor: &kv, offset });
+                ops::attention(device, &mut out, q, k, v, sizes).unwrap();
+            });
+        });
+    }
+}
+
+fn conv(criterion: &mut Criterion, device: &Cpu, name: &str) {
+    let mut group = criterion.benchmark_group(format!("conv2d/{name}"));
+    for (geometry, side, from, to) in [
+        (Conv::Same, 64, 32, 16),
+        (Conv::Same, 64, 16, 16),
+        (Conv::Up, 32, 32, 32),
+        (Conv::Same, 32, 128, 128),
+        (Conv::Down, 64, 32, 32),
+    ] {
+        let x = device.upload(&values(side * side * from), [1, side, side, from]).unwrap();
+        let weight = matrix(device, to, from, 9);
+        let out = geometry.output(side);
+        let mut y = device.zeros(DType::BF16, [1, out, out, to]).unwrap();
+        group.throughput(Throughput::Elements((2 * out * out * to * from * 9) as u64));
+        group.bench_function(format!("{geometry:?} {side}x{side} {from}-{to}"), |b| {
+            b.iter(|| ops::conv2d(device, &mut y, &x, &weight, geometry, None).unwrap());
+        });
+    }
+}
+
+/// The rest, in elements read.
+fn elementwise(criterion: &mut Criterion, device: &Cpu, name: &str) {
+    let mut group = criterion.benchmark_group(format!("elements/{name}"));
+    let norm = |d: usize| Norm {
+        weight: device.upload(&vec![1f32; d], [d]).unwrap(),
+        bias: device.upload(&vec![0f32; d], [d]).unwrap(),
+        epsilon: 1e-6,
+    };
+    let (rows, d) = (512, 256);
+    let x = device.upload(&vec![1f32; rows * d], [rows, d]).unwrap();
+    let mut y = device.zeros(DType::BF16, [rows, d]).unwrap();
+    let parameters = norm(d);
+    group.throughput(Throughput::Elements((rows * d) as u64));
+    group.bench_function("layer_norm 512x256", |b| {
+        b.iter(|| ops::layer_norm(device, &mut y, &x, &parameters, None).unwrap());
+    });
+
+    let shape = [1, 64, 64, 32];
+    let x = device.upload(&values(64 * 64 * 32), shape).unwrap();
+    let mut y = device.zeros(DType::BF16, shape).unwrap();
+    let parameters = norm(32);
+    group.bench_function("group_norm_silu 64x64x32", |b| {
+        b.iter(|| ops::group_norm_silu(device, &mut y, &x, &parameters, 8).unwrap());
+    });
+
+    let (n, v) = (256, 1024);
+    let logits: Vec<f32> = values(2 * n * v).into_iter().map(f32::from).collect();
+    let logits = device.upload(&logits, [2 * n, v]).unwrap();
+    let positions: Vec<u32> = (0..n as u32).collect();
+    let mut masked = Masked {
+        tokens: device.zeros(DType::U32, [n]).unwrap(),
+        positions: device.upload(&positions, [n]).unwrap(),
+        remaining: device.zeros(DType::U32, [n]).unwrap(),
+        sampled: device.zeros(DType::U32, [n]).unwrap(),
+        confidence: device.zeros(DType::F32, [n]).unwrap(),
+    };
+    let noise = NoiseKey { seed: 1, stage: 0, step: 0 };
+    group.throughput(Throughput::Elements((2 * n * v) as u64));
+    for (name, top_k) in [("256x1024", 0), ("256x1024 top 50", 50)] {
+        let sampling = Sampling { guidance: 3.0, temperature: 1.0, top_k, noise };
+        group.bench_function(format!("guide_and_sample {name}"), |b| {
+            b.iter(|| ops::guide_and_sample(device, &mut masked, &logits, sampling).unwrap());
+        });
+    }
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    for threads in [Some(1), None] {
+        let device = Cpu::new(threads).unwrap();
+        eprintln!("{}", device.describe());
+        let name = if threads == Some(1) { "one thread" } else { "all threads" };
+        linear(&mut criterion, &device, name);
+        attention(&mut criterion, &device, name);
+        conv(&mut criterion, &device, name);
+        elementwise(&mut criterion, &device, name);
+    }
+    criterion.final_summary();
+}

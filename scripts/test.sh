@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Every test there is. Needs Rust and a C++ compiler; installs what else it uses below target/.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
+
+step "formatting and lints"
+cargo fmt --all --check
+cargo clippy --workspace --all-targets --locked -- --deny warnings
+
+step "tests, debug build"
+cargo test --workspace --locked
+
+step "the same image bytes in debug and release, on one and two threads"
+cargo build --release --locked
+images=$(mktemp -d)
+trap 'rm -rf "$images"' EXIT
+reference=
+for build in debug release; do
+    for threads in 1 2; do
+        image=$images/$build-$threads.png
+        "target/$build/muse" generate "a frog above two stars at night" --seed 5 --threads $threads -o "$image"
+        reference=${reference:-$image}
+        cmp "$reference" "$image"
+    done
+done
+
+step "documentation"
+RUSTDOCFLAGS="--deny warnings" cargo doc --no-deps --locked --quiet
+
+step "fuzz targets, 60 s each"
+./fuzz/run.sh 60
+
+step "all passed"

@@ -1,0 +1,175 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use muse::{Error, Overrides, Request, Result, Size};
+
+/// Text to image with masked-token transformers (Muse).
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 2 an option or prompt that cannot be used, 3 a model \
+that cannot be used, 4 a file that cannot be read or written, 5 a device that is absent or failed.";
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make an image from a prompt
+    #[command(after_help = EXAMPLES)]
+    Generate(Box<GenerateArgs>),
+    /// Show what a model is made of
+    Info(InspectArgs),
+    /// Read a whole model and verify every tensor
+    Check(InspectArgs),
+}
+
+const EXAMPLES: &str = "Examples:
+  muse generate \"two apples and a cat on a blue background\" -o out.png
+  muse generate \"a frog in the sea\" --count 4 --grid -o frogs.png --preview frogs.gif
+  muse generate --prompts prompts.txt -o images/ --json > log.json";
+
+#[derive(Args)]
+pub struct ModelArgs {
+    /// Model directory [default: models/demo, beside the program or in a parent directory]
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct InspectArgs {
+    /// Model directory [default: models/demo, beside the program or in a parent directory]
+    #[arg(value_name = "MODEL")]
+    pub model: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DeviceChoice {
+    /// The best device this program can use; says which
+    Auto,
+    /// This machine's processor
+    Cpu,
+    /// An NVIDIA GPU; never falls back to the CPU
+    Cuda,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SizeChoice {
+    /// Base and super-res stages
+    Full,
+    /// Base stage only: the small image
+    Base,
+}
+
+#[derive(Args)]
+pub struct GenerateArgs {
+    /// What the image shows
+    #[arg(required_unless_present = "prompts", conflicts_with = "prompts")]
+    pub prompt: Option<String>,
+    /// Image file to write (PNG); with --prompts, or --count without --grid, a directory
+    #[arg(short, long, value_name = "PATH", default_value = "out.png")]
+    pub output: PathBuf,
+    /// Read prompts from a file, one a line, and write DIR/0000.png, DIR/0001.png, …
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// Replace output files that exist
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Seed of the first image; each further image adds one
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Images per prompt
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub count: u32,
+    /// One sheet of all images instead of a file each
+    #[arg(long)]
+    pub grid: bool,
+    /// Decode steps of the base stage [default: the model's]
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// Guidance scale at the last base step; it rises linearly [default: the model's]
+    #[arg(long, value_name = "SCALE")]
+    pub guidance: Option<f32>,
+    /// Temperature of the confidence noise in the base stage [default: the model's]
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f32>,
+    /// Temperature of the base token distribution, 0 for the most likely [default: the model's]
+    #[arg(long, value_name = "T")]
+    pub token_temperature: Option<f32>,
+    /// Draw base tokens from the K most likely, 0 for all [default: the model's]
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Decode steps of the super-res stage [default: the model's]
+    #[arg(long, value_name = "STEPS")]
+    pub superres_steps: Option<usize>,
+    /// What the image should not show
+    #[arg(long, value_name = "PROMPT", default_value = "")]
+    pub negative: String,
+    /// How far to go
+    #[arg(long, value_enum, default_value_t = SizeChoice::Full)]
+    pub size: SizeChoice,
+    /// Also write an animation of the decode, masked cells hatched (GIF; the first image)
+    #[arg(long, value_name = "FILE")]
+    pub preview: Option<PathBuf>,
+    /// Where to run
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+    /// Threads of the CPU backend [default: all cores]; the image does not depend on it
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// Print one JSON object a line and image instead of the path
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl GenerateArgs {
+    /// The request for `prompt` with seed number `index`.
+    pub fn request(&self, prompt: &str, index: u64) -> Request {
+        Request {
+            prompt: prompt.into(),
+            negative: self.negative.clone(),
+            seed: self.seed.wrapping_add(index),
+            size: match self.size {
+                SizeChoice::Full => Size::Full,
+                SizeChoice::Base => Size::Base,
+            },
+            base: Overrides {
+                steps: self.steps,
+                guidance: self.guidance,
+                temperature: self.temperature,
+                token_temperature: self.token_temperature,
+                top_k: self.top_k,
+            },
+            superres: Overrides { steps: self.superres_steps, ..Overrides::default() },
+        }
+    }
+}
+
+/// The model directory: the one given, else `models/demo` in the working directory, in the
+/// program's directory or in a parent of either.
+pub fn model_dir(given: Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(path) = given {
+        return Ok(path);
+    }
+    let program = std::env::current_exe().unwrap_or_default();
+    let places = [std::env::current_dir().unwrap_or_default(), program];
+    let found = places
+        .iter()
+        .flat_map(|place| place.ancestors())
+        .map(|directory| directory.join("models/demo"))
+        .find(|candidate| candidate.join("config.json").is_file());
+    found.ok_or_else(|| Error::Model {
+        path: "models/demo".into(),
+        problem: "not found in the working directory, beside the program or in a parent of \
+                  either; name a model directory"
+            .into(),
+    })
+}

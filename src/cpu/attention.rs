@@ -1,0 +1,275 @@
+//! `attention`: `out = softmax(q·kᵀ/√d)·v` per sequence and head, one pass over the keys.
+//!
+//! Keys come in blocks of 64, queries in blocks of 32. For each pair of blocks: scores, the running
+//! maximum and sum of each query, and its running output, rescaled where the maximum grew (Dao et
+//! al., 2022). Scores are held transposed, `[keys, queries]`, so that a softmax runs down the lanes
+//! and never across them. f32 throughout from bf16 inputs, one rounding at the store. A query's
+//! arithmetic does not depend on its block, its task or the level.
+
+use super::Cpu;
+use super::gemm::{Rows, Start, part, widen};
+use super::math;
+use super::memory::{Buffer, ViewMut, scratch};
+use super::simd::{Kernel, LANES, Lanes};
+use crate::device::{Attention, Heads};
+use crate::tensor::Tensor;
+use half::bf16;
+use std::ops::Range;
+
+/// Keys of a block.
+const KEYS: usize = 64;
+/// Queries of a block.
+const QUERIES: usize = 2 * LANES;
+/// Most queries of a task: its queries and running output stay in L2.
+const CHUNK: usize = 8 * QUERIES;
+
+/// [`crate::device::Device::attention`].
+pub(super) fn attention(
+    cpu: &Cpu,
+    out: &mut Tensor<Buffer>,
+    q: Heads<'_, Buffer>,
+    k: Heads<'_, Buffer>,
+    v: Heads<'_, Buffer>,
+    sizes: Attention,
+) {
+    let Attention { batch, heads, head_dim, queries, keys, lengths } = sizes;
+    let out = out.view_mut();
+    let work = 4 * batch * heads * head_dim * queries * keys;
+    let wanted = if work < 1 << 20 { 1 } else { 2 * cpu.threads() };
+    // Every task widens its head's keys again: queries are split where heads do not suffice.
+    let chunks = wanted.div_ceil(batch * heads).min(queries.div_ceil(QUERIES));
+    let chunks = chunks.max(queries.div_ceil(CHUNK));
+    let task = |task: usize| {
+        let (sequence, head) = (task / chunks / heads, task / chunks % heads);
+        let rows = part(queries, chunks, task % chunks);
+        let width = head_dim.next_multiple_of(LANES);
+        let padded = rows.len().next_multiple_of(QUERIES);
+        let sizes = [
+            head_dim * padded,
+            rows.len() * width,
+            2 * padded,
+            KEYS * width,
+            KEYS * width,
+            KEYS * QUERIES,
+        ];
+        scratch(sizes.iter().sum(), |memory| {
+            let [query, output, state, key, value, scores] = split(memory, sizes);
+            cpu.level.run(Head {
+                q: Operand::new(&q, sequence * queries, head, head_dim),
+                k: Operand::new(&k, sequence * keys, head, head_dim),
+                v: Operand::new(&v, sequence * keys, head, head_dim),
+                out,
+                at: (sequence * queries * heads + head) * head_dim,
+                stride: heads * head_dim,
+                length: lengths[sequence],
+                rows,
+                width,
+                query,
+                output,
+                state,
+                key,
+                value,
+                scores,
+            });
+        });
+    };
+    let tasks = batch * heads * chunks;
+    if wanted == 1 {
+        (0..tasks).for_each(task);
+    } else {
+        cpu.parallel(tasks, task);
+    }
+}
+
+/// Cuts scratch into pieces of the given sizes.
+fn split<const N: usize>(mut memory: &mut [f32], sizes: [usize; N]) -> [&mut [f32]; N] {
+    sizes.map(|size| memory.split_off_mut(..size).expect("scratch is their sum"))
+}
+
+/// The rows of one head of one sequence within a wider tensor.
+#[derive(Clone, Copy)]
+struct Operand<'a> {
+    data: &'a [bf16],
+    stride: usize,
+    head_dim: usize,
+}
+
+impl<'a> Operand<'a> {
+    fn new(heads: &Heads<'a, Buffer>, row: usize, head: usize, head_dim: usize) -> Self {
+        let stride = heads.tensor.shape().last();
+        let data = &heads.tensor.slice()[row * stride + heads.offset + head * head_dim..];
+        Operand { data, stride, head_dim }
+    }
+
+    #[inline(always)]
+    fn row(&self, i: usize) -> &'a [bf16] {
+        &self.data[i * self.stride..][..self.head_dim]
+    }
+}
+
+/// One task: some queries of one head of one sequence.
+struct Head<'a> {
+    q: Operand<'a>,
+    k: Operand<'a>,
+    v: Operand<'a>,
+    out: ViewMut<'a>,
+    at: usize,     // of the head's first output element
+    stride: usize, // of output rows
+    length: usize, // keys that exist
+    rows: Range<usize>,
+    width: usize, // head_dim, padded to whole vectors
+
+    query: &'a mut [f32],  // [rows/32][head_dim][32]
+    output: &'a mut [f32], // [rows][width], not yet divided by the sums
+    state: &'a mut [f32],  // [rows/32][2][32]: maxima, sums
+    key: &'a mut [f32],    // [KEYS][width]
+    value: &'a mut [f32],  // [KEYS][width]
+    scores: &'a mut [f32], // [KEYS][32], then probabilities
+}
+
+impl Kernel for Head<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(mut self, l: L) {
+        self.load_queries(l);
+        self.output.fill(0.0);
+        self.value.fill(0.0); // its padding
+        for state in self.state.chunks_exact_mut(2 * QUERIES) {
+            state[..QUERIES].fill(f32::NEG_INFINITY);
+            state[QUERIES..].fill(0.0);
+        }
+        for first in (0..self.length).step_by(KEYS) {
+            let keys = KEYS.min(self.length - first);
+            for i in 0..keys {
+                widen(l, self.k.row(first + i), &mut self.key[i * self.width..]);
+                widen(l, self.v.row(first + i), &mut self.value[i * self.width..]);
+            }
+            for block in 0..self.rows.len().div_ceil(QUERIES) {
+                self.pair(l, block, keys);
+            }
+        }
+        for (i, row) in self.rows.clone().enumerate() {
+            let sum = l.splat(self.state[i / QUERIES * 2 * QUERIES + QUERIES + i % QUERIES]);
+            for c in (0..self.q.head_dim).step_by(LANES) {
+                // SAFETY: within `output` and the head's columns; tasks share no row and head.
+                unsafe {
+                    let y = l.div(l.load(self.output.as_ptr().add(i * self.width + c)), sum);
+                    self.out.store(l, self.at + row * self.stride + c, self.q.head_dim - c, y);
+                }
+            }
+        }
+    }
+}
+
+impl Head<'_> {
+    /// Queries, widened and transposed; zero beyond the last.
+    #[inline(always)]
+    fn load_queries<L: Lanes>(&mut self, l: L) {
+        let head_dim = self.q.head_dim;
+        self.query.fill(0.0);
+        for first in (0..self.rows.len()).step_by(LANES) {
+            let count = LANES.min(self.rows.len() - first);
+            let block = first / QUERIES * QUERIES * head_dim + first % QUERIES;
+            for c in (0..head_dim).step_by(LANES) {
+                let n = LANES.min(head_dim - c);
+                let mut tile = [l.splat(0.0); LANES];
+                for (i, row) in tile[..count].iter_mut().enumerate() {
+                    let query = &self.q.row(self.rows.start + first + i)[c..];
+                    // SAFETY: `n` elements are left.
+                    *row = unsafe { l.load_bf16_first(query.as_ptr(), n) };
+                }
+                l.transpose(&mut tile);
+                for (j, &column) in tile[..n].iter().enumerate() {
+                    let to = &mut self.query[block + (c + j) * QUERIES..][..LANES];
+                    // SAFETY: sixteen elements.
+                    unsafe { l.store(to.as_mut_ptr(), column) };
+                }
+            }
+        }
+    }
+
+    /// One block of queries against the current block of keys.
+    #[inline(always)]
+    fn pair<L: Lanes>(&mut self, l: L, block: usize, keys: usize) {
+        let (head_dim, width) = (self.q.head_dim, self.width);
+        let rows = QUERIES.min(self.rows.len() - block * QUERIES);
+        let columns = rows.next_multiple_of(LANES);
+
+        let key = Rows {
+            starts: &[self.key.as_ptr()],
+            offset: 0,
+            stride: width,
+            step: 1,
+            rows: keys,
+            k: head_dim,
+            ahead: &[],
+        };
+        let query = &self.query[block * QUERIES * head_dim..][..QUERIES * head_dim];
+        let scores = (&mut *self.scores, QUERIES);
+        // SAFETY: `key` holds these rows.
+        unsafe { key.multiply::<L, true>(l, (query, QUERIES), scores, columns, Start::Zero) };
+
+        let mut shrink = [0.0; QUERIES];
+        let state = &mut self.state[block * 2 * QUERIES..][..2 * QUERIES];
+        for c in (0..columns).step_by(LANES) {
+            let scores = &mut self.scores[c..(keys - 1) * QUERIES + c + LANES];
+            // SAFETY: sixteen elements at each of these places.
+            unsafe {
+                let (maximum, sum) = (&raw mut state[c], &raw mut state[QUERIES + c]);
+                let factor = softmax(l, scores, head_dim, maximum, sum);
+                l.store(&raw mut shrink[c], factor);
+            }
+        }
+
+        let probabilities = Rows {
+            starts: &[self.scores.as_ptr()],
+            offset: 0,
+            stride: 1,
+            step: QUERIES,
+            rows,
+            k: keys,
+            ahead: &[],
+        };
+        let output = (&mut self.output[block * QUERIES * width..], width);
+        let start = Start::Scaled(&shrink);
+        // SAFETY: `scores` holds a column for each of these rows.
+        unsafe { probabilities.multiply::<L, false>(l, (self.value, width), output, width, start) };
+    }
+}
+
+/// Turns the scores of sixteen queries (every 32nd element and the fifteen after it) into
+/// probabilities relative to the new maxima. Returns by how much what came before shrinks.
+///
+/// # Safety
+/// Sixteen floats at `maximum` and `sum`.
+#[inline(always)]
+unsafe fn softmax<L: Lanes>(
+    l: L,
+    scores: &mut [f32],
+    head_dim: usize,
+    maximum: *mut f32,
+    sum: *mut f32,
+) -> L::F32 {
+    let scale = l.splat(1.0 / (head_dim as f32).sqrt());
+    // SAFETY: rows of 32 of which the last is cut after its first sixteen; and the caller's.
+    unsafe {
+        let mut largest = l.splat(f32::NEG_INFINITY);
+        for row in scores.chunks(QUERIES) {
+            largest = l.max(l.load(row.as_ptr()), largest);
+        }
+        let old = l.load(maximum);
+        let new = l.max(l.mul(largest, scale), old);
+        let shrink = math::exp(l, l.sub(old, new));
+        let mut total = l.mul(l.load(sum), shrink);
+        let negated = l.sub(l.splat(0.0), new);
+        for row in scores.chunks_mut(QUERIES) {
+            let p = math::exp(l, l.mul_add(l.load(row.as_ptr()), scale, negated));
+            l.store(row.as_mut_ptr(), p);
+            total = l.add(total, p);
+        }
+        l.store(maximum, new);
+        l.store(sum, total);
+        shrink
+    }
+}

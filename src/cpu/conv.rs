@@ -1,0 +1,170 @@
+//! `conv2d`: the product of [`super::gemm`] over image rows that are widened, padded and (for `Up`)
+//! doubled in scratch, so that neighbouring outputs of a line are a constant stride apart for every
+//! tap. Nothing the size of `im2col` is ever built.
+
+use super::Cpu;
+use super::gemm::{Block, Product, grid, part, widen};
+use super::memory::{Buffer, scratch};
+use super::pack::Packed;
+use super::simd::{Kernel, Lanes};
+use crate::device::{Activation, Conv};
+use crate::tensor::{Matrix, Tensor};
+use half::bf16;
+use std::ops::Range;
+
+/// f32 of image rows widened at a time: half of a 2 MiB L2 cache.
+const BLOCK: usize = 1 << 18;
+/// Most output lines of a block.
+const LINES: usize = 16;
+
+/// [`crate::device::Device::conv2d`].
+pub(super) fn conv2d(
+    cpu: &Cpu,
+    out: &mut Tensor<Buffer>,
+    x: &Tensor<Buffer>,
+    weight: &Matrix<Packed>,
+    geometry: Conv,
+    residual: Option<&Tensor<Buffer>>,
+) {
+    let rows = out.shape().rows();
+    let (height, width) = (out.dim(1), out.dim(2));
+    let product = Product {
+        weight: &weight.packed,
+        out: out.view_mut(),
+        activation: Activation::None,
+        residual: residual.map(Tensor::view),
+    };
+    if geometry == Conv::Point {
+        return super::linear::multiply(cpu, product, x.slice(), rows);
+    }
+    let image = Image {
+        x: x.slice(),
+        size: (x.dim(1), x.dim(2)),
+        channels: x.dim(3),
+        geometry,
+        out: (height, width),
+    };
+    let lines = x.dim(0) * height;
+    let panels = product.weight.panels();
+    let (down, across) = grid(cpu.threads(), product.flops(rows), (lines, 4), panels);
+    cpu.parallel(down * across, |task| {
+        let lines = part(lines, down, task / across);
+        let panels = part(panels, across, task % across);
+        let row = image.padded() * image.channels;
+        let most = LINES.min(lines.len()).min(height);
+        let fits = |&block: &usize| image.sources(block) * row <= BLOCK;
+        let block = (1..most + 1).rev().find(fits).unwrap_or(1);
+        let size = image.sources(block) * row;
+        scratch(size + product.scratch(block * width), |memory| {
+            let (a, memory) = memory.split_at_mut(size);
+            cpu.level.run(Task { image, product, lines, panels, block, a, memory });
+        });
+    });
+}
+
+/// The input of a 3×3 convolution.
+#[derive(Clone, Copy)]
+struct Image<'a> {
+    x: &'a [bf16], // [b, h, w, c]
+    size: (usize, usize),
+    channels: usize,
+    geometry: Conv,
+    out: (usize, usize),
+}
+
+impl Image<'_> {
+    /// Pixels of a padded (and doubled) row.
+    fn padded(&self) -> usize {
+        match self.geometry {
+            Conv::Down => self.size.1 + 1,
+            Conv::Up => 2 * self.size.1 + 2,
+            _ => self.size.1 + 2,
+        }
+    }
+
+    /// The input row that output line `y` reads through filter row `ky`; outside the image: zeros.
+    #[inline(always)]
+    fn source(&self, y: usize, ky: usize) -> isize {
+        let (y, ky) = (y as isize, ky as isize);
+        match self.geometry {
+            Conv::Down => 2 * y + ky,
+            Conv::Up => (y + ky - 1) >> 1,
+            _ => y + ky - 1,
+        }
+    }
+
+    /// Most input rows that `lines` neighbouring output lines read.
+    fn sources(&self, lines: usize) -> usize {
+        match self.geometry {
+            Conv::Down => 2 * lines + 1,
+            Conv::Up => lines / 2 + 2,
+            _ => lines + 2,
+        }
+    }
+
+    /// Widens input row `y` of `image` into `row`, with its padding.
+    #[inline(always)]
+    fn fill<L: Lanes>(&self, l: L, image: usize, y: isize, row: &mut [f32]) {
+        let ((height, width), c) = (self.size, self.channels);
+        if y < 0 || y >= height as isize {
+            return row.fill(0.0);
+        }
+        let pixels = &self.x[(image * height + y as usize) * width * c..][..width * c];
+        let left = if self.geometry == Conv::Down { 0 } else { c };
+        row[..left].fill(0.0);
+        if self.geometry == Conv::Up {
+            for (x, pixel) in pixels.chunks_exact(c).enumerate() {
+                widen(l, pixel, &mut row[left + 2 * x * c..]);
+                widen(l, pixel, &mut row[left + (2 * x + 1) * c..]);
+            }
+            row[left + 2 * width * c..].fill(0.0);
+        } else {
+            widen(l, pixels, &mut row[left..]);
+            row[left + width * c..].fill(0.0);
+        }
+    }
+}
+
+/// Some output lines by some panels.
+struct Task<'a> {
+    image: Image<'a>,
+    product: Product<'a>,
+    lines: Range<usize>, // over all images
+    panels: Range<usize>,
+    block: usize,     // lines at a time
+    a: &'a mut [f32], // [sources, padded, channels]
+    memory: &'a mut [f32],
+}
+
+impl Kernel for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Task { image, product, lines, panels, block, a, memory } = self;
+        let (height, width) = image.out;
+        let (c, row) = (image.channels, image.padded() * image.channels);
+        let stride = if image.geometry == Conv::Down { 2 * c } else { c };
+        let mut first = lines.start;
+        while first < lines.end {
+            let (index, y) = (first / height, first % height);
+            let count = block.min(lines.end - first).min(height - y);
+            let low = image.source(y, 0);
+            for source in low..image.source(y + count - 1, 2) + 1 {
+                let at = (source - low) as usize * row;
+                image.fill(l, index, source, &mut a[at..at + row]);
+            }
+            let mut starts = [std::ptr::null(); LINES * 9];
+            for (i, start) in starts[..count * 9].iter_mut().enumerate() {
+                let (line, tap) = (i / 9, i % 9);
+                let source = (image.source(y + line, tap / 3) - low) as usize;
+                *start = a[source * row + tap % 3 * c..].as_ptr();
+            }
+            let starts = &starts[..count * 9];
+            let block = Block { starts, stride, width, row: (index * height + y) * width };
+            // SAFETY: `a` holds every padded row; tasks share no line and panel.
+            unsafe { product.block(l, block, panels.clone(), memory) };
+            first += count;
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! The matrix product behind linear layers, convolutions and attention.
+//!
+//! `out[r, j] = activation(Σ_tap Σ_i a[r, tap, i]·w[j, tap, i] + bias[j]) (+ residual[r, j])`
+//!
+//! Both operands are bf16 widened to f32 in this thread's scratch: A once per block of rows, a panel
+//! of W (32 columns, a slice of the terms) once per block of A. Then the register tile of
+//! [`Rows::multiply`] does nothing but load, broadcast and fused multiply-add. A's rows lie a constant
+//! stride apart, from one start per line and tap: a linear layer is one line with one tap, and a
+//! convolution's nine starts point into the same padded image rows.
+//!
+//! Each output is one f32 chain of exact products in the order (tap, i), whatever the tile, the
+//! slices or the partition, and is rounded once, at the store.
+
+use super::math;
+use super::memory::{View, ViewMut};
+use super::pack::{PANEL, Packed};
+use super::simd::{Kernel, LANES, Lanes};
+use crate::device::Activation;
+use half::bf16;
+use std::ops::Range;
+use std::sync::atomic::{Ordering, compiler_fence};
+
+/// Terms of a slice: its 32 columns of W, and a tile of A, stay in L1 or come from a near L2.
+const TERMS: usize = 256;
+
+/// What one product writes, and with which weights.
+#[derive(Clone, Copy)]
+pub(super) struct Product<'a> {
+    pub(super) weight: &'a Packed,
+    pub(super) out: ViewMut<'a>,
+    pub(super) activation: Activation,
+    pub(super) residual: Option<View<'a>>,
+}
+
+/// Widened rows of A: `lines` of `width` rows each.
+#[derive(Clone, Copy)]
+pub(super) struct Block<'a> {
+    /// `[lines, taps]`: each line's first row.
+    pub(super) starts: &'a [*const f32],
+    /// From one row of a line to the next.
+    pub(super) stride: usize,
+    /// Rows of a line.
+    pub(super) width: usize,
+    /// Output row of the first line's first row; the others follow.
+    pub(super) row: usize,
+}
+
+impl Product<'_> {
+    /// FLOPs of `rows` output rows.
+    pub(super) fn flops(&self, rows: usize) -> usize {
+        2 * rows * self.weight.n * self.weight.k * self.weight.taps
+    }
+
+    /// f32 of scratch that a block of `rows` rows needs beside A.
+    pub(super) fn scratch(&self, rows: usize) -> usize {
+        PANEL * (rows + TERMS.min(self.weight.taps * self.weight.k))
+    }
+
+    /// A block of output rows, columns of `panels`.
+    ///
+    /// # Safety
+    /// `k` floats are readable at every row of A. The output rows lie in `out` (and `residual`), and
+    /// no other task uses those columns of them.
+    #[inline(always)]
+    pub(super) unsafe fn block<L: Lanes>(
+        &self,
+        l: L,
+        a: Block<'_>,
+        panels: Range<usize>,
+        scratch: &mut [f32],
+    ) {
+        let Packed { taps, k, .. } = *self.weight;
+        let lines = a.starts.len() / taps;
+        let rows = lines * a.width;
+        let (sums, w) = scratch.split_at_mut(rows * PANEL);
+        // A slice is some whole taps, or a part of one.
+        let (step, length) = ((TERMS / k).clamp(1, taps), k.min(TERMS));
+        for panel in panels {
+            let width = self.weight.width(panel);
+            let weights = self.weight.panels_from(panel);
+            for tap in (0..taps).step_by(step) {
+                for i in (0..k).step_by(length) {
+                    let (taps_here, length) = (step.min(taps - tap), length.min(k - i));
+                    let terms = (tap * k + i)..(tap * k + i + taps_here * length);
+                    let (this, rest) = weights[terms.start * width..].split_at(terms.len() * width);
+                    widen(l, this, w);
+                    let ahead = &rest[..rest.len().min(this.len())];
+                    for (line, starts) in a.starts.chunks_exact(taps).enumerate() {
+                        let ahead = &ahead[part(ahead.len(), lines, line)];
+                        let line = line * a.width;
+                        let starts = &starts[tap..tap + taps_here];
+                        let a = Rows {
+                            starts,
+                            offset: i,
+                            stride: a.stride,
+                            step: 1,
+                            rows: a.width,
+                            k: length,
+                            ahead,
+                        };
+                        let start = if terms.start == 0 { Start::Zero } else { Start::Sums };
+                        let sums = &mut sums[line * PANEL..];
+                        // SAFETY: the caller's.
+                        unsafe {
+                            a.multiply::<L, true>(l, (w, width), (sums, PANEL), width, start)
+                        };
+                    }
+                }
+            }
+            // SAFETY: the caller's.
+            unsafe { self.finish(l, sums, (a.row, rows), panel) };
+        }
+    }
+
+    /// Bias, activation, residual and store.
+    ///
+    /// # Safety
+    /// As [`Product::block`].
+    #[inline(always)]
+    unsafe fn finish<L: Lanes>(
+        &self,
+        l: L,
+        sums: &[f32],
+        (row, rows): (usize, usize),
+        panel: usize,
+    ) {
+        let n = self.weight.n;
+        for c in (0..self.weight.width(panel)).step_by(LANES) {
+            let column = panel * PANEL + c;
+            // SAFETY: the bias is padded to whole vectors; and the caller's.
+            unsafe {
+                let bias = self.weight.bias().map(|bias| bias.as_ptr().add(column));
+                let bias = bias.map_or(l.splat(0.0), |bias| l.load(bias));
+                for r in 0..rows {
+                    let index = (row + r) * n + column;
+                    let mut y = l.add(l.load(sums.as_ptr().add(r * PANEL + c)), bias);
+                    if self.activation == Activation::Gelu {
+                        y = math::gelu(l, y);
+                    }
+                    if let Some(residual) = self.residual {
+                        y = l.add(y, residual.load(l, index, n - column));
+                    }
+                    self.out.store(l, index, n - column, y);
+                }
+            }
+        }
+    }
+}
+
+/// What a sum starts from.
+#[derive(Clone, Copy)]
+pub(super) enum Start<'a> {
+    /// Nothing.
+    Zero,
+    /// What is there.
+    Sums,
+    /// What is there, times a factor per row.
+    Scaled(&'a [f32]),
+}
+
+/// Rows of A: `k` terms, `step` apart, from each of `starts[..] + offset + r*stride`.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) starts: &'a [*const f32], // per tap
+    pub(super) offset: usize,
+    pub(super) stride: usize,
+    pub(super) step: usize,
+    pub(super) rows: usize,
+    pub(super) k: usize,
+    /// What will be read next, to be fetched from memory meanwhile.
+    pub(super) ahead: &'a [bf16],
+}
+
+impl Rows<'_> {
+    /// `out (+)= a·b`: b `[taps*k, columns]` and out `[rows, columns]` with their row strides,
+    /// `columns` whole vectors. `EXACT`: both operands came from bf16.
+    ///
+    /// # Safety
+    /// A's rows are readable.
+    #[inline(always)]
+    pub(super) unsafe fn multiply<L: Lanes, const EXACT: bool>(
+        &self,
+        l: L,
+        b: (&[f32], usize),
+        out: (&mut [f32], usize),
+        columns: usize,
+        start: Start<'_>,
+    ) {
+        let terms = self.starts.len() * self.k;
+        assert!(columns.is_multiple_of(LANES) && terms > 0 && self.rows > 0);
+        assert!(b.0.len() >= (terms - 1) * b.1 + columns);
+        assert!(out.0.len() >= (self.rows - 1) * out.1 + columns);
+        // Heights differ by at most one: no tile is left with a row or two.
+        let tiles = self.rows.div_ceil(L::ROWS);
+        for t in 0..tiles {
+            let rows = part(self.rows, tiles, t);
+            let a = Rows {
+                offset: self.offset + rows.start * self.stride,
+                rows: rows.len(),
+                ahead: &self.ahead[part(self.ahead.len(), tiles, t)],
+                ..*self
+            };
+            let start = match start {
+                Start::Scaled(factors) => Start::Scaled(&factors[rows.clone()]),
+                start => start,
+            };
+            for c in (0..columns).step_by(LANES * L::VECTORS) {
+                let vectors = L::VECTORS.min((columns - c) / LANES);
+                // SAFETY: asserted above; A is the caller's.
+                unsafe {
+                    let b = (b.0.as_ptr().add(c), b.1);
+                    let out = (out.0.as_mut_ptr().add(rows.start * out.1 + c), out.1);
+                    a.tile::<L, EXACT>(l, b, out, vectors, start);
+                }
+            }
+        }
+    }
+
+    /// Picks the register tile.
+    ///
+    /// # Safety
+    /// The rows, `vectors` vectors of every row of B, and of as many rows of out, are there.
+    #[inline(always)]
+    unsafe fn tile<L: Lanes, const EXACT: bool>(
+        &self,
+        l: L,
+        b: (*const f32, usize),
+        out: (*mut f32, usize),
+        vectors: usize,
+        start: Start<'_>,
+    ) {
+        macro_rules! heights {
+            ($($r:literal)+) => {
+                match (self.rows, vectors) {
+                    $(
+                        ($r, 1) if $r <= L::ROWS => {
+                            l.call(Tile::<EXACT, $r, 1> { a: self, b, out, start })
+                        }
+                        ($r, 2) if $r <= L::ROWS && L::VECTORS == 2 => {
+                            l.call(Tile::<EXACT, $r, 2> { a: self, b, out, start })
+                        }
+                    )+
+                    (rows, _) => unreachable!("a tile of {rows} rows and {vectors} vectors"),
+                }
+            };
+        }
+        heights!(12 11 10 9 8 7 6 5 4 3 2 1);
+    }
+}
+
+/// The micro-kernel: `R` rows by `V` vectors of sums, in registers from start to end.
+struct Tile<'a, const EXACT: bool, const R: usize, const V: usize> {
+    a: &'a Rows<'a>,
+    b: (*const f32, usize), // and row stride
+    out: (*mut f32, usize), // and row stride
+    start: Start<'a>,
+}
+
+impl<const EXACT: bool, const R: usize, const V: usize> Kernel for Tile<'_, EXACT, R, V> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Tile { a: &Rows { starts, offset, stride, step, k, ahead, .. }, start, .. } = self;
+        // Spread evenly: a burst of fetches would block the loads of the sums.
+        let pace = ahead.len().div_ceil(starts.len() * k);
+        let mut ahead = ahead.as_ptr();
+        let ((mut b, b_stride), (out, out_stride)) = (self.b, self.out);
+        let mut sums = [[l.splat(0.0); V]; R];
+        // SAFETY: that of `Rows::tile`, the only maker of tiles.
+        unsafe {
+            if !matches!(start, Start::Zero) {
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    for (v, sum) in sums.iter_mut().enumerate() {
+                        *sum = l.load(out.add(r * out_stride + v * LANES));
+                        if let Start::Scaled(factors) = start {
+                            *sum = l.mul(*sum, l.splat(*factors.get_unchecked(r)));
+                        }
+                    }
+                }
+            }
+            for &tap in starts {
+                // One pointer for three rows: with the stride as an index, all addresses are
+                // operands. Opaque, or the compiler derives each address from the last.
+                let mut a = [tap.add(offset); 4];
+                for (i, a) in a.iter_mut().enumerate().take(R.div_ceil(3)) {
+                    *a = std::hint::black_box(a.add(3 * i * stride));
+                }
+                for _ in 0..k {
+                    let mut w = [l.load(b); V];
+                    for (v, w) in w.iter_mut().enumerate().skip(1) {
+                        *w = l.load(b.add(v * LANES));
+                    }
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let x = l.splat(*a[r / 3].add(r % 3 * stride));
+                        for (sum, w) in sums.iter_mut().zip(w) {
+                            *sum = if EXACT { l.dot(x, w, *sum) } else { l.mul_add(x, w, *sum) };
+                        }
+                    }
+                    // Keeps the loads of different steps apart: gathered, they spill the sums.
+                    compiler_fence(Ordering::SeqCst);
+                    for a in &mut a {
+                        *a = a.add(step);
+                    }
+                    b = b.add(b_stride);
+                    if V == 2 {
+                        l.prefetch(ahead); // narrow tiles have no load to spare
+                        ahead = ahead.wrapping_add(pace);
+                    }
+                }
+            }
+            for (r, sums) in sums.iter().enumerate() {
+                for (v, &sum) in sums.iter().enumerate() {
+                    l.store(out.add(r * out_stride + v * LANES), sum);
+                }
+            }
+        }
+    }
+}
+
+/// Widens `x` to the start of `out`.
+#[inline(always)]
+pub(super) fn widen<L: Lanes>(l: L, x: &[bf16], out: &mut [f32]) {
+    assert!(x.len() <= out.len());
+    for i in (0..x.len()).step_by(LANES) {
+        let n = x.len() - i;
+        // SAFETY: within both slices.
+        unsafe {
+            let v = l.load_bf16_first(x.as_ptr().add(i), n);
+            l.store_first(out.as_mut_ptr().add(i), n, v);
+        }
+    }
+}
+
+/// How many parts to cut `rows` (of the output, or image lines) and `panels` into for `threads`
+/// threads: rows first, while a part keeps `least` of them, then columns, then single rows.
+pub(super) fn grid(
+    threads: usize,
+    flops: usize,
+    (rows, least): (usize, usize),
+    panels: usize,
+) -> (usize, usize) {
+    const SMALLEST: usize = 1 << 20; // FLOPs worth handing to a thread: about 10 µs
+    let tasks = (flops / SMALLEST).min(if threads == 1 { 1 } else { 2 * threads });
+    if tasks <= 1 {
+        return (1, 1);
+    }
+    let down = tasks.min((rows / least).max(1));
+    let across = tasks.div_ceil(down).min(panels);
+    (tasks.div_ceil(across).min(rows), across)
+}
+
+/// Part `i` of `parts` near-equal parts of `0..n`.
+#[inline(always)]
+pub(super) fn part(n: usize, parts: usize, i: usize) -> Range<usize> {
+    n * i / parts..n * (i + 1) / parts
+}

@@ -1,0 +1,69 @@
+//! `load_rgb8` and `to_rgb8`: the pixel formats at the edges of the VQ model.
+
+use super::Cpu;
+use super::gemm::part;
+use super::memory::{Buffer, Parts};
+use super::simd::{Kernel, Lanes};
+use crate::tensor::Tensor;
+use half::bf16;
+
+/// [`crate::device::Device::load_rgb8`].
+pub(super) fn load_rgb8(cpu: &Cpu, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) {
+    let pixels = x.shape().rows();
+    let tasks = cpu.tasks(pixels, 4);
+    let (out, x) = (Parts::new(out.slice_mut::<bf16>()), x.slice::<u8>());
+    cpu.parallel(tasks, |task| {
+        let rows = part(pixels, tasks, task);
+        // SAFETY: one part a task.
+        let out = unsafe { out.part(rows.start * 4..rows.end * 4) };
+        cpu.level.run(FromRgb { out, x: &x[rows.start * 3..rows.end * 3] });
+    });
+}
+
+/// [`crate::device::Device::to_rgb8`].
+pub(super) fn to_rgb8(cpu: &Cpu, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) {
+    let values = x.shape().elements();
+    let tasks = cpu.tasks(values, 1);
+    let (out, x) = (Parts::new(out.slice_mut::<u8>()), x.slice::<f32>());
+    cpu.parallel(tasks, |task| {
+        let range = part(values, tasks, task);
+        // SAFETY: one part a task.
+        cpu.level.run(ToRgb { out: unsafe { out.part(range.clone()) }, x: &x[range] });
+    });
+}
+
+struct FromRgb<'a> {
+    out: &'a mut [bf16],
+    x: &'a [u8],
+}
+
+impl Kernel for FromRgb<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        for (out, x) in self.out.as_chunks_mut::<4>().0.iter_mut().zip(self.x.as_chunks::<3>().0) {
+            let [r, g, b] = x.map(|x| bf16::from_f32(f32::from(x) / 255.0));
+            *out = [r, g, b, bf16::ZERO];
+        }
+    }
+}
+
+struct ToRgb<'a> {
+    out: &'a mut [u8],
+    x: &'a [f32],
+}
+
+impl Kernel for ToRgb<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, _: L) {
+        for (out, &x) in self.out.iter_mut().zip(self.x) {
+            let x = if x > 0.0 { x } else { 0.0 }; // and NaN
+            let x = if x < 1.0 { x } else { 1.0 };
+            // Adding 2²³ rounds to an integer, ties to even, in the low bits.
+            *out = (x * 255.0 + 8_388_608.0).to_bits() as u8;
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `linear` and `linear_add`: blocks of input rows, widened once, against all panels.
+
+use super::Cpu;
+use super::gemm::{Block, Product, grid, part, widen};
+use super::memory::{Buffer, scratch};
+use super::pack::Packed;
+use super::simd::{Kernel, LANES, Lanes};
+use crate::device::Activation;
+use crate::tensor::{Matrix, Tensor};
+use half::bf16;
+use std::ops::Range;
+
+/// f32 of A widened at a time: half of a 2 MiB L2 cache, beside the weights that stream through.
+const BLOCK: usize = 1 << 17;
+
+/// [`crate::device::Device::linear`].
+pub(super) fn linear(
+    cpu: &Cpu,
+    out: &mut Tensor<Buffer>,
+    x: &Tensor<Buffer>,
+    weight: &Matrix<Packed>,
+    activation: Activation,
+) {
+    let rows = out.shape().rows();
+    let product =
+        Product { weight: &weight.packed, out: out.view_mut(), activation, residual: None };
+    multiply(cpu, product, x.slice(), rows);
+}
+
+/// [`crate::device::Device::linear_add`].
+pub(super) fn linear_add(
+    cpu: &Cpu,
+    residual: &mut Tensor<Buffer>,
+    x: &Tensor<Buffer>,
+    weight: &Matrix<Packed>,
+) {
+    let rows = residual.shape().rows();
+    let out = residual.view_mut();
+    let product = Product {
+        weight: &weight.packed,
+        out,
+        activation: Activation::None,
+        residual: Some(out.as_view()),
+    };
+    multiply(cpu, product, x.slice(), rows);
+}
+
+/// All output rows, cut into a grid of tasks.
+pub(super) fn multiply(cpu: &Cpu, product: Product<'_>, x: &[bf16], rows: usize) {
+    let k = product.weight.k;
+    let panels = product.weight.panels();
+    let (down, across) = grid(cpu.threads(), product.flops(rows), (rows, 24), panels);
+    cpu.parallel(down * across, |task| {
+        let rows = part(rows, down, task / across);
+        let panels = part(panels, across, task % across);
+        let block = (BLOCK / k).max(48).min(rows.len());
+        let size = block * stride(k);
+        scratch(size + product.scratch(block), |memory| {
+            let (a, memory) = memory.split_at_mut(size);
+            cpu.level.run(Task { product, x, rows, panels, a, memory });
+        });
+    });
+}
+
+/// f32 from one widened row to the next: not a power of two, or a tile's rows would share a cache
+/// set.
+fn stride(k: usize) -> usize {
+    k.next_multiple_of(LANES) + LANES
+}
+
+/// Some rows by some panels.
+struct Task<'a> {
+    product: Product<'a>,
+    x: &'a [bf16], // [rows, k]
+    rows: Range<usize>,
+    panels: Range<usize>,
+    a: &'a mut [f32], // [block, stride]
+    memory: &'a mut [f32],
+}
+
+impl Kernel for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        let Task { product, x, rows, panels, a, memory } = self;
+        let (k, stride) = (product.weight.k, stride(product.weight.k));
+        let block = a.len() / stride;
+        for row in rows.clone().step_by(block.max(1)) {
+            let width = block.min(rows.end - row);
+            for (x, a) in x[row * k..(row + width) * k].chunks_exact(k).zip(a.chunks_mut(stride)) {
+                widen(l, x, a);
+            }
+            let block = Block { starts: &[a.as_ptr()], stride, width, row };
+            // SAFETY: `a` holds these rows; tasks share no row and panel.
+            unsafe { product.block(l, block, panels.clone(), memory) };
+        }
+    }
+}

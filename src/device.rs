@@ -1,0 +1,355 @@
+//! The seam: one trait of fused verbs over contiguous tensors, implemented by every backend.
+//!
+//! A model is one file that calls the checked verbs of [`crate::ops`]; it compiles for every
+//! backend. Layouts, storage dtypes and rounding points are part of each verb's contract and equal
+//! on all backends: bf16 storage, f32 accumulation, one rounding at the store, an **f32 residual
+//! stream**. Only the order of a sum may differ.
+//!
+//! A fusion enters the trait as a provided method whose body composes existing verbs; a backend
+//! overrides it, and the default stays the override's reference.
+
+use crate::error::Result;
+use crate::tensor::{DType, Matrix, Shape, Tensor};
+
+/// Weights of a linear layer or a convolution as they lie in host memory, before packing.
+pub struct HostMatrix<'a> {
+    /// `[rows, taps, cols]` bf16, row-major: a linear layer's `[out, in]`, or a convolution's
+    /// `[out, ky*kx, in]`.
+    pub weight: std::borrow::Cow<'a, [half::bf16]>,
+    /// `[rows]` f32.
+    pub bias: Option<Vec<f32>>,
+    /// Output features.
+    pub rows: usize,
+    /// Input features of one tap.
+    pub cols: usize,
+    /// Filter taps.
+    pub taps: usize,
+}
+
+/// What follows the accumulation and bias of a linear layer, before the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    None,
+    /// Exact GELU, `x·Φ(x)` with the error function.
+    Gelu,
+}
+
+/// LayerNorm parameters, f32 `[channels]` each.
+#[derive(Debug)]
+pub struct Norm<B> {
+    /// Scale.
+    pub weight: Tensor<B>,
+    /// Shift.
+    pub bias: Tensor<B>,
+    /// Added to the variance.
+    pub epsilon: f32,
+}
+
+/// The rows of a batch of grids that a verb reads: the same positions of every grid.
+pub struct Select<'a, B> {
+    /// `[n]` u32, positions within one grid.
+    pub positions: &'a Tensor<B>,
+    /// Positions of one whole grid.
+    pub grid: usize,
+}
+
+/// One operand of attention inside a wider row: columns `offset .. offset + heads*head_dim` of
+/// `tensor [batch*rows, stride]`.
+#[derive(Clone, Copy)]
+pub struct Heads<'a, B> {
+    /// bf16 rows.
+    pub tensor: &'a Tensor<B>,
+    /// First column.
+    pub offset: usize,
+}
+
+/// Sizes of one attention call; softmax scale is `head_dim^-1/2`.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention {
+    /// Sequences.
+    pub batch: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Channels of a head.
+    pub head_dim: usize,
+    /// Query rows of one sequence.
+    pub queries: usize,
+    /// Key/value rows reserved for one sequence.
+    pub keys: usize,
+    /// Key/value rows of each sequence that exist: the key mask. Only `[..batch]` is read.
+    pub lengths: [usize; 2],
+}
+
+/// Geometry of a convolution over NHWC images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conv {
+    /// 1×1.
+    Point,
+    /// 3×3, zero padding 1: same size.
+    Same,
+    /// 3×3, stride 2, zero padding 1 at the right and bottom only: half size.
+    Down,
+    /// Nearest-neighbour ×2, then 3×3 with zero padding 1: double size.
+    Up,
+}
+
+impl Conv {
+    /// Filter taps.
+    pub fn taps(self) -> usize {
+        if self == Conv::Point { 1 } else { 9 }
+    }
+
+    /// Output height or width for an input height or width.
+    pub fn output(self, size: usize) -> usize {
+        match self {
+            Conv::Point | Conv::Same => size,
+            Conv::Down => size / 2,
+            Conv::Up => size * 2,
+        }
+    }
+}
+
+/// Parameters of [`Device::guide_and_sample`].
+#[derive(Clone, Copy, Debug)]
+pub struct Sampling {
+    /// Guidance scale `s`: logits are `u + s·(c − u)`. Exactly 1 means the batch has no
+    /// unconditional rows.
+    pub guidance: f32,
+    /// Temperature of the token distribution; 0 takes the most likely token.
+    pub temperature: f32,
+    /// Only the `top_k` largest logits can be drawn; 0 means all.
+    pub top_k: usize,
+    /// Noise key of this step.
+    pub noise: crate::rng::NoiseKey,
+}
+
+/// Parameters of [`Device::remask`].
+#[derive(Clone, Copy, Debug)]
+pub struct Remask {
+    /// Positions that stay masked.
+    pub keep_masked: usize,
+    /// Multiplies the Gumbel noise added to each confidence.
+    pub temperature: f32,
+    /// Token id that stands for "masked".
+    pub mask_token: u32,
+    /// Noise key of this step.
+    pub noise: crate::rng::NoiseKey,
+}
+
+/// The tensors a decode loop works on. Positions are those within the latent grid, ascending.
+#[derive(Debug)]
+pub struct Masked<B> {
+    /// `[grid]` u32: token ids, the mask token where masked.
+    pub tokens: Tensor<B>,
+    /// `[n]` u32: the masked positions before this step.
+    pub positions: Tensor<B>,
+    /// `[n']` u32: the masked positions after it.
+    pub remaining: Tensor<B>,
+    /// `[n]` u32: the token drawn for each masked position.
+    pub sampled: Tensor<B>,
+    /// `[n]` f32: its log-probability.
+    pub confidence: Tensor<B>,
+}
+
+/// A backend: memory and the fused verbs a model is written in.
+///
+/// Callers go through [`crate::ops`], which checks every contract stated here; a backend holds no
+/// checks and no model names. `out` is always fully overwritten.
+pub trait Device: Send + Sync {
+    /// Device memory.
+    type Buffer: Send + Sync;
+    /// A weight matrix in the layout this device's kernels read.
+    type Packed: Send + Sync;
+
+    /// What this device is, in words, for reports.
+    fn describe(&self) -> String;
+
+    /// Zeroed memory of `bytes` bytes, aligned to 64.
+    fn alloc(&self, bytes: usize) -> Result<Self::Buffer>;
+
+    /// Copies host bytes to the start of `dst`.
+    fn write(&self, dst: &mut Self::Buffer, bytes: &[u8]) -> Result<()>;
+
+    /// Copies the start of `src` to host bytes, after everything queued before it has finished.
+    fn read(&self, src: &Self::Buffer, bytes: &mut [u8]) -> Result<()>;
+
+    /// Lays a weight matrix out for [`Device::linear`] and [`Device::conv2d`].
+    fn pack(&self, weight: HostMatrix<'_>) -> Result<Self::Packed>;
+
+    /// `out[r] = table[ids[r mod n]] + add[r mod n]`, rows repeated for every sequence of a batch.
+    /// out f32|bf16 `[b*n, d]`, ids u32 `[n]` (each `< v`), table f32|bf16 `[v, d]`, add f32 `[n, d]`.
+    fn embed(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        ids: &Tensor<Self::Buffer>,
+        table: &Tensor<Self::Buffer>,
+        add: Option<&Tensor<Self::Buffer>>,
+    ) -> Result<()>;
+
+    /// LayerNorm over the last dimension; biased variance, f32 throughout, one rounding.
+    /// out bf16|f32 `[r, d]`, x f32 `[r, d]`, or with `select` x `[b*grid, d]` and out `[b*n, d]`.
+    fn layer_norm(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        norm: &Norm<Self::Buffer>,
+        select: Option<Select<'_, Self::Buffer>>,
+    ) -> Result<()>;
+
+    /// `out = activation(x·wᵀ + bias)`. out bf16|f32 `[m, n]`, x bf16 `[m, k]`, w `[n, k]`.
+    fn linear(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        weight: &Matrix<Self::Packed>,
+        activation: Activation,
+    ) -> Result<()>;
+
+    /// `residual += x·wᵀ + bias`. residual f32 `[m, n]`, x bf16 `[m, k]`, w `[n, k]`.
+    fn linear_add(
+        &self,
+        residual: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        weight: &Matrix<Self::Packed>,
+    ) -> Result<()>;
+
+    /// `out = softmax(q·kᵀ/√head_dim)·v` per sequence and head; probabilities stay f32.
+    /// out bf16 `[b*queries, heads*head_dim]`; q bf16 `[b*queries, …]`, k and v bf16 `[b*keys, …]`.
+    fn attention(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        q: Heads<'_, Self::Buffer>,
+        k: Heads<'_, Self::Buffer>,
+        v: Heads<'_, Self::Buffer>,
+        sizes: Attention,
+    ) -> Result<()>;
+
+    /// `out = conv(x) + bias (+ residual)`. All bf16 NHWC; out may be f32.
+    fn conv2d(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        weight: &Matrix<Self::Packed>,
+        geometry: Conv,
+        residual: Option<&Tensor<Self::Buffer>>,
+    ) -> Result<()>;
+
+    /// `out = silu(group_norm(x))`, bf16 NHWC `[b, h, w, c]`; statistics over a group's channels
+    /// and all pixels of one image, f32.
+    fn group_norm_silu(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        norm: &Norm<Self::Buffer>,
+        groups: usize,
+    ) -> Result<()>;
+
+    /// Guidance, softmax, Gumbel-max draw and log-probability in one pass over each codebook row.
+    ///
+    /// logits f32 `[2n, v]` (conditional rows, then unconditional ones; `[n, v]` at guidance 1).
+    /// Row `j` belongs to position `masked.positions[j]`; writes `masked.sampled[j]` and
+    /// `masked.confidence[j]`, the log-probability under the distribution drawn from.
+    fn guide_and_sample(
+        &self,
+        masked: &mut Masked<Self::Buffer>,
+        logits: &Tensor<Self::Buffer>,
+        sampling: Sampling,
+    ) -> Result<()>;
+
+    /// Top-k confidence remasking (MaskGIT): keeps the most confident draws, remasks the
+    /// `keep_masked` least confident ones, ties remasked lower position first.
+    ///
+    /// Adds `temperature`·Gumbel noise to the confidences (in place, so that callers can read what
+    /// was compared), writes `masked.tokens` at every position of `masked.positions`, and
+    /// `masked.remaining`, ascending.
+    fn remask(&self, masked: &mut Masked<Self::Buffer>, remask: Remask) -> Result<()>;
+
+    /// `ids[r] = argmin_j |z[r] − codebook[j]|²`, first index on ties.
+    /// ids u32 `[n]`, z f32 `[n, c]`, codebook f32 `[v, c]`.
+    fn nearest_code(
+        &self,
+        ids: &mut Tensor<Self::Buffer>,
+        z: &Tensor<Self::Buffer>,
+        codebook: &Tensor<Self::Buffer>,
+    ) -> Result<()>;
+
+    /// Pixels to network input: `out = x/255`, channel 3 zero. out bf16 `[1, h, w, 4]`, x u8 `[h, w, 3]`.
+    fn load_rgb8(&self, out: &mut Tensor<Self::Buffer>, x: &Tensor<Self::Buffer>) -> Result<()>;
+
+    /// Network output to pixels: round-half-even of `255·clamp(x, 0, 1)`. out u8 `[h, w, 3]`, x f32 `[1, h, w, 3]`.
+    fn to_rgb8(&self, out: &mut Tensor<Self::Buffer>, x: &Tensor<Self::Buffer>) -> Result<()>;
+
+    /// `out[out_row + i] = x[x_row + i]` for `i < rows`; same dtype and width.
+    fn copy_rows(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        out_row: usize,
+        x: &Tensor<Self::Buffer>,
+        x_row: usize,
+        rows: usize,
+    ) -> Result<()> {
+        let width = x.shape().last() * x.dtype().size();
+        let mut from = vec![0; x.bytes()];
+        let mut to = vec![0; out.bytes()];
+        self.read(&x.buffer, &mut from)?;
+        self.read(&out.buffer, &mut to)?;
+        to[out_row * width..][..rows * width]
+            .copy_from_slice(&from[x_row * width..][..rows * width]);
+        self.write(&mut out.buffer, &to)
+    }
+
+    /// A zeroed tensor.
+    fn zeros(&self, dtype: DType, shape: impl Into<Shape>) -> Result<Tensor<Self::Buffer>>
+    where
+        Self: Sized,
+    {
+        let shape = shape.into();
+        Ok(Tensor::new(self.alloc(shape.elements() * dtype.size())?, dtype, shape))
+    }
+
+    /// A tensor holding `data`.
+    fn upload<T: Element>(
+        &self,
+        data: &[T],
+        shape: impl Into<Shape>,
+    ) -> Result<Tensor<Self::Buffer>>
+    where
+        Self: Sized,
+    {
+        let mut tensor = self.zeros(T::DTYPE, shape)?;
+        assert_eq!(tensor.shape().elements(), data.len(), "upload of {}", tensor.shape());
+        self.write(&mut tensor.buffer, bytemuck::cast_slice(data))?;
+        Ok(tensor)
+    }
+
+    /// The tensor's elements in host memory.
+    fn download<T: Element>(&self, tensor: &Tensor<Self::Buffer>) -> Result<Vec<T>>
+    where
+        Self: Sized,
+    {
+        assert_eq!(tensor.dtype(), T::DTYPE, "download of a {} tensor", tensor.dtype());
+        let mut data = vec![T::zeroed(); tensor.shape().elements()];
+        self.read(&tensor.buffer, bytemuck::cast_slice_mut(&mut data))?;
+        Ok(data)
+    }
+}
+
+/// Host types that tensors hold.
+pub trait Element: bytemuck::Pod {
+    /// The matching dtype.
+    const DTYPE: DType;
+}
+
+impl Element for f32 {
+    const DTYPE: DType = DType::F32;
+}
+impl Element for half::bf16 {
+    const DTYPE: DType = DType::BF16;
+}
+impl Element for u32 {
+    const DTYPE: DType = DType::U32;
+}
+impl Element for u8 {
+    const DTYPE: DType = DType::U8;
+}

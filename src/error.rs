@@ -1,0 +1,112 @@
+//! One error type: every message names the file, tensor, option or device, what was expected, what
+//! was found, and what to do.
+
+use std::path::{Path, PathBuf};
+
+/// Result of every fallible call of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong. [`Error::exit_code`] gives the CLI's documented exit code.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A request or option holds a value that cannot be used.
+    #[error("{name}: {found} cannot be used; expected {expected}")]
+    Option {
+        /// Option or field.
+        name: &'static str,
+        /// The value given.
+        found: String,
+        /// What it can be.
+        expected: String,
+    },
+
+    /// A model directory or one of its files cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Model {
+        /// File or directory.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+
+    /// A tensor of a checkpoint is missing, superfluous or of the wrong kind.
+    #[error(
+        "{}: tensor '{tensor}': expected {expected}, found {found}; the config and all weights must \
+         come from one export",
+        path.display()
+    )]
+    Tensor {
+        /// The safetensors file.
+        path: PathBuf,
+        /// Tensor name.
+        tensor: String,
+        /// Dtype and shape, or another property, that the model needs.
+        expected: String,
+        /// What the file holds.
+        found: String,
+    },
+
+    /// A file could not be read or written.
+    #[error("{}: {action}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was being done.
+        action: &'static str,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+
+    /// A device is absent or failed.
+    #[error("device '{device}': {problem}")]
+    Device {
+        /// The device asked for.
+        device: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+
+    /// The caller's step callback asked to stop.
+    #[error("cancelled by the caller at step {step} of the {stage} stage")]
+    Cancelled {
+        /// Decode loop that was running.
+        stage: &'static str,
+        /// Step, from 0.
+        step: usize,
+    },
+}
+
+impl Error {
+    pub(crate) fn model(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
+        Error::Model { path: path.as_ref().into(), problem: problem.into() }
+    }
+
+    pub(crate) fn option(
+        name: &'static str,
+        found: impl ToString,
+        expected: impl Into<String>,
+    ) -> Self {
+        Error::Option { name, found: found.to_string(), expected: expected.into() }
+    }
+
+    pub(crate) fn io(
+        path: impl AsRef<Path>,
+        action: &'static str,
+    ) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().into();
+        move |source| Error::Io { path, action, source }
+    }
+
+    /// The CLI's exit code: 2 unusable options, 3 unusable model, 4 file input or output,
+    /// 5 device, 130 cancelled.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Option { .. } => 2,
+            Error::Model { .. } | Error::Tensor { .. } => 3,
+            Error::Io { .. } => 4,
+            Error::Device { .. } => 5,
+            Error::Cancelled { .. } => 130,
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! muse: a masked-token text-to-image engine.
+//!
+//! A prompt becomes an image in four steps, each a module:
+//!
+//! ```text
+//! prompt ─ tokenizer, text ─▶ text states ─ decode (base) ─▶ coarse tokens
+//!        ─ decode (super-res) ─▶ fine tokens ─ vq ─▶ image
+//! ```
+//!
+//! Read [`pipeline`] first, then [`decode`] (the masked decode loop), [`models::muse`] (the
+//! transformer), [`ops`] and [`device`] (the seam between models and backends), [`cpu`].
+//! Invariants, and the tests that hold them, are in `ARCHITECTURE.md`.
+#![deny(missing_docs)]
+
+pub mod config;
+pub mod cpu;
+pub mod decode;
+pub mod device;
+mod engine;
+mod error;
+pub mod image;
+pub mod models;
+pub mod ops;
+pub mod pipeline;
+pub mod request;
+pub mod rng;
+pub mod tensor;
+pub mod text;
+pub mod tokenizer;
+pub mod trace;
+pub mod vq;
+pub mod weights;
+
+pub use engine::{Engine, EngineOptions};
+pub use error::{Error, Result};
+pub use image::Image;
+pub use pipeline::{Generated, Timings};
+pub use request::{Overrides, Request, Size};

@@ -1,0 +1,249 @@
+//! What transformers are made of: weights read by name, packed for the device.
+
+use crate::device::{Activation, Attention, Device, Heads, Norm};
+use crate::error::Result;
+use crate::ops;
+use crate::tensor::{DType, Matrix, Tensor};
+use crate::weights::Weights;
+
+/// Packs the linear layer `name.weight [rows, cols]`, with `name.bias` when `bias`.
+pub fn linear<D: Device>(
+    device: &D,
+    weights: &mut Weights,
+    name: &str,
+    [rows, cols]: [usize; 2],
+    bias: bool,
+) -> Result<Matrix<D::Packed>> {
+    stacked(device, weights, &[name], [rows, cols], bias)
+}
+
+/// Packs linear layers of equal width `[rows, cols]` as one matrix, their rows one after another.
+pub fn stacked<D: Device>(
+    device: &D,
+    weights: &mut Weights,
+    names: &[&str],
+    [rows, cols]: [usize; 2],
+    bias: bool,
+) -> Result<Matrix<D::Packed>> {
+    let matrix = weights.matrices(names, [rows, cols], bias)?;
+    let total = rows * names.len();
+    Ok(Matrix {
+        packed: device.pack(matrix)?,
+        rows: total,
+        cols,
+        taps: 1,
+        dtype: DType::BF16,
+        has_bias: bias,
+    })
+}
+
+/// Reads `name.weight` and `name.bias`, f32 `[channels]`.
+pub fn norm<D: Device>(
+    device: &D,
+    weights: &mut Weights,
+    name: &str,
+    channels: usize,
+    epsilon: f32,
+) -> Result<Norm<D::Buffer>> {
+    let weight = weights.floats(&format!("{name}.weight"), &[channels])?;
+    let bias = weights.floats(&format!("{name}.bias"), &[channels])?;
+    Ok(Norm {
+        weight: device.upload(&weight, [channels])?,
+        bias: device.upload(&bias, [channels])?,
+        epsilon,
+    })
+}
+
+/// Widths shared by all blocks of one transformer.
+#[derive(Clone, Copy, Debug)]
+pub struct Width {
+    /// Channels of the residual stream.
+    pub hidden: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Channels inside the MLP.
+    pub mlp: usize,
+    /// Added to the variance in LayerNorm.
+    pub epsilon: f32,
+}
+
+/// Buffers of one forward over at most `rows` rows, laid out once.
+pub struct Scratch<D: Device> {
+    /// Residual stream, f32 `[rows, hidden]`.
+    pub x: Tensor<D::Buffer>,
+    /// Normalised input of a block, bf16 `[rows, hidden]`.
+    pub normed: Tensor<D::Buffer>,
+    /// Queries, keys and values, bf16 `[rows, 3*hidden]`.
+    pub qkv: Tensor<D::Buffer>,
+    /// Attention output, bf16 `[rows, hidden]`.
+    pub attended: Tensor<D::Buffer>,
+    /// MLP activations, bf16 `[rows, mlp]`.
+    pub mlp: Tensor<D::Buffer>,
+    width: Width,
+}
+
+impl<D: Device> Scratch<D> {
+    /// Buffers for `rows` rows.
+    pub fn new(device: &D, rows: usize, width: Width) -> Result<Self> {
+        let hidden = width.hidden;
+        Ok(Scratch {
+            x: device.zeros(DType::F32, [rows, hidden])?,
+            normed: device.zeros(DType::BF16, [rows, hidden])?,
+            qkv: device.zeros(DType::BF16, [rows, 3 * hidden])?,
+            attended: device.zeros(DType::BF16, [rows, hidden])?,
+            mlp: device.zeros(DType::BF16, [rows, width.mlp])?,
+            width,
+        })
+    }
+
+    /// Shapes every buffer for `rows` rows.
+    pub fn set_rows(&mut self, rows: usize) {
+        let Width { hidden, mlp, .. } = self.width;
+        self.x.reshape([rows, hidden]);
+        self.normed.reshape([rows, hidden]);
+        self.qkv.reshape([rows, 3 * hidden]);
+        self.attended.reshape([rows, hidden]);
+        self.mlp.reshape([rows, mlp]);
+    }
+}
+
+/// Pre-norm self-attention: `x += out(attention(qkv(norm(x))))`.
+pub struct SelfAttention<D: Device> {
+    norm: Norm<D::Buffer>,
+    qkv: Matrix<D::Packed>, // [3*hidden, hidden]
+    out: Matrix<D::Packed>, // [hidden, hidden]
+}
+
+impl<D: Device> SelfAttention<D> {
+    /// Reads `{prefix}.self_norm` and `{prefix}.self_attention.{q,k,v,out}`.
+    pub fn read(device: &D, weights: &mut Weights, prefix: &str, w: Width) -> Result<Self> {
+        let square = [w.hidden, w.hidden];
+        let attention = format!("{prefix}.self_attention");
+        let [q, k, v] = ["q", "k", "v"].map(|part| format!("{attention}.{part}"));
+        Ok(SelfAttention {
+            norm: norm(device, weights, &format!("{prefix}.self_norm"), w.hidden, w.epsilon)?,
+            qkv: stacked(device, weights, &[&q, &k, &v], square, false)?,
+            out: linear(device, weights, &format!("{attention}.out"), square, false)?,
+        })
+    }
+
+    /// Attends within each of `batch` sequences of equal length.
+    pub fn forward(&self, device: &D, s: &mut Scratch<D>, batch: usize) -> Result<()> {
+        let Width { hidden, heads, .. } = s.width;
+        let rows = s.x.shape().rows() / batch;
+        ops::layer_norm(device, &mut s.normed, &s.x, &self.norm, None)?; // [batch*rows, hidden]
+        ops::linear(device, &mut s.qkv, &s.normed, &self.qkv, Activation::None)?; // [batch*rows, 3*hidden]
+        let part = |i| Heads { tensor: &s.qkv, offset: i * hidden };
+        let sizes = Attention {
+            batch,
+            heads,
+            head_dim: hidden / heads,
+            queries: rows,
+            keys: rows,
+            lengths: [rows; 2],
+        };
+        ops::attention(device, &mut s.attended, part(0), part(1), part(2), sizes)?; // [batch*rows, hidden]
+        ops::linear_add(device, &mut s.x, &s.attended, &self.out)
+    }
+}
+
+/// Keys and values of the cross-attention context of one layer: constant for one image.
+pub struct ContextKv<D: Device> {
+    /// bf16 `[batch*keys, 2*hidden]`: keys, then values.
+    pub kv: Tensor<D::Buffer>,
+    /// Rows reserved for one sequence.
+    pub keys: usize,
+    /// Rows of each sequence that exist.
+    pub lengths: [usize; 2],
+}
+
+/// Pre-norm cross-attention to the context: `x += out(attention(q(norm(x)), kv))`.
+pub struct CrossAttention<D: Device> {
+    norm: Norm<D::Buffer>,
+    q: Matrix<D::Packed>,   // [hidden, hidden]
+    kv: Matrix<D::Packed>,  // [2*hidden, hidden]
+    out: Matrix<D::Packed>, // [hidden, hidden]
+}
+
+impl<D: Device> CrossAttention<D> {
+    /// Reads `{prefix}.cross_norm` and `{prefix}.cross_attention.{q,k,v,out}`.
+    pub fn read(device: &D, weights: &mut Weights, prefix: &str, w: Width) -> Result<Self> {
+        let square = [w.hidden, w.hidden];
+        let attention = format!("{prefix}.cross_attention");
+        let [k, v] = ["k", "v"].map(|part| format!("{attention}.{part}"));
+        Ok(CrossAttention {
+            norm: norm(device, weights, &format!("{prefix}.cross_norm"), w.hidden, w.epsilon)?,
+            q: linear(device, weights, &format!("{attention}.q"), square, false)?,
+            kv: stacked(device, weights, &[&k, &v], square, false)?,
+            out: linear(device, weights, &format!("{attention}.out"), square, false)?,
+        })
+    }
+
+    /// Keys and values of `context` bf16 `[batch*keys, hidden]`, once per image.
+    pub fn context(
+        &self,
+        device: &D,
+        context: &Tensor<D::Buffer>,
+        keys: usize,
+        lengths: [usize; 2],
+    ) -> Result<ContextKv<D>> {
+        let mut kv = device.zeros(DType::BF16, [context.shape().rows(), self.kv.rows])?;
+        ops::linear(device, &mut kv, context, &self.kv, Activation::None)?;
+        Ok(ContextKv { kv, keys, lengths })
+    }
+
+    /// Attends from each of `batch` sequences to its own context rows.
+    pub fn forward(
+        &self,
+        device: &D,
+        s: &mut Scratch<D>,
+        context: &mut ContextKv<D>,
+        batch: usize,
+    ) -> Result<()> {
+        let Width { hidden, heads, .. } = s.width;
+        let rows = s.x.shape().rows();
+        ops::layer_norm(device, &mut s.normed, &s.x, &self.norm, None)?; // [batch*rows, hidden]
+        s.qkv.reshape([rows, hidden]);
+        ops::linear(device, &mut s.qkv, &s.normed, &self.q, Activation::None)?; // [batch*rows, hidden]
+        context.kv.reshape([batch * context.keys, 2 * hidden]);
+        let sizes = Attention {
+            batch,
+            heads,
+            head_dim: hidden / heads,
+            queries: rows / batch,
+            keys: context.keys,
+            lengths: context.lengths,
+        };
+        let q = Heads { tensor: &s.qkv, offset: 0 };
+        let part = |i| Heads { tensor: &context.kv, offset: i * hidden };
+        ops::attention(device, &mut s.attended, q, part(0), part(1), sizes)?; // [batch*rows, hidden]
+        s.qkv.reshape([rows, 3 * hidden]);
+        ops::linear_add(device, &mut s.x, &s.attended, &self.out)
+    }
+}
+
+/// Pre-norm MLP with exact GELU: `x += down(gelu(up(norm(x))))`.
+pub struct Mlp<D: Device> {
+    norm: Norm<D::Buffer>,
+    up: Matrix<D::Packed>,   // [mlp, hidden]
+    down: Matrix<D::Packed>, // [hidden, mlp]
+}
+
+impl<D: Device> Mlp<D> {
+    /// Reads `{prefix}.mlp_norm` and `{prefix}.mlp.{up,down}`.
+    pub fn read(device: &D, weights: &mut Weights, prefix: &str, w: Width) -> Result<Self> {
+        let (up, down) = (format!("{prefix}.mlp.up"), format!("{prefix}.mlp.down"));
+        Ok(Mlp {
+            norm: norm(device, weights, &format!("{prefix}.mlp_norm"), w.hidden, w.epsilon)?,
+            up: linear(device, weights, &up, [w.mlp, w.hidden], false)?,
+            down: linear(device, weights, &down, [w.hidden, w.mlp], false)?,
+        })
+    }
+
+    /// Applies the block to every row.
+    pub fn forward(&self, device: &D, s: &mut Scratch<D>) -> Result<()> {
+        ops::layer_norm(device, &mut s.normed, &s.x, &self.norm, None)?; // [rows, hidden]
+        ops::linear(device, &mut s.mlp, &s.normed, &self.up, Activation::Gelu)?; // [rows, mlp]
+        ops::linear_add(device, &mut s.x, &s.mlp, &self.down)
+    }
+}

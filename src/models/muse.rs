@@ -1,0 +1,304 @@
+//! The Muse transformer (arXiv 2301.00704, §2.3 and §2.4). Base and super-res are two
+//! configurations of it: super-res has the coarse grid as a further input.
+//!
+//! One departure from the paper, named `coarse.in_place` in the config: the coarse states are also
+//! added to the fine positions they cover, through one projection per sub-position.
+
+use super::MaskedModel;
+use super::layers::*;
+use crate::config::TransformerConfig;
+use crate::device::{Activation, Device, Masked, Norm, Select};
+use crate::error::Result;
+use crate::ops;
+use crate::tensor::{DType, Matrix, Tensor};
+use crate::weights::Weights;
+
+/// Text states of one image: the conditional sequence, then the unconditional or negative one.
+pub struct Text<D: Device> {
+    /// bf16 `[batch*longest, text_size]`, each sequence padded to the longest.
+    pub states: Tensor<D::Buffer>,
+    /// Rows of each sequence that exist.
+    pub lengths: [usize; 2],
+    /// Sequences: 2 with guidance.
+    pub batch: usize,
+}
+
+struct Block<D: Device> {
+    attention: SelfAttention<D>,
+    cross: CrossAttention<D>,
+    mlp: Mlp<D>,
+}
+
+struct CoarseBlock<D: Device> {
+    attention: SelfAttention<D>,
+    mlp: Mlp<D>,
+}
+
+/// The coarse encoder of super-res.
+struct Coarse<D: Device> {
+    token_embedding: Tensor<D::Buffer>,    // bf16 [codebook, hidden]
+    position_embedding: Tensor<D::Buffer>, // f32 [cells, hidden]
+    blocks: Vec<CoarseBlock<D>>,
+    final_norm: Norm<D::Buffer>,
+    in_place: Matrix<D::Packed>, // [4*hidden, hidden]
+    cell_of: Tensor<D::Buffer>,  // u32 [positions]: 4*cell + sub-position of each fine position
+    cells: usize,
+}
+
+/// A Muse transformer on one device.
+pub struct Muse<D: Device> {
+    width: Width,
+    codebook: usize,
+    positions: usize,
+    token_embedding: Tensor<D::Buffer>, // bf16 [codebook + 1, hidden]; the last row is [MASK]
+    position_embedding: Tensor<D::Buffer>, // f32 [positions, hidden]
+    text_projection: Matrix<D::Packed>, // [hidden, text_size]
+    blocks: Vec<Block<D>>,
+    final_norm: Norm<D::Buffer>,
+    head: Matrix<D::Packed>, // [codebook, hidden]
+    coarse: Option<Coarse<D>>,
+}
+
+impl<D: Device> Muse<D> {
+    /// Reads the whole checkpoint; a missing, misshapen or leftover tensor is an error.
+    pub fn load(device: &D, mut weights: Weights, config: &TransformerConfig) -> Result<Self> {
+        let w = &mut weights;
+        let width = Width {
+            hidden: config.hidden_size,
+            heads: config.num_heads,
+            mlp: config.mlp_size,
+            epsilon: config.layer_norm_eps,
+        };
+        let (hidden, codebook) = (width.hidden, config.codebook_size);
+        let positions = config.grid[0] * config.grid[1];
+        let blocks = (0..config.num_layers)
+            .map(|i| {
+                let prefix = format!("layers.{i}");
+                Ok(Block {
+                    attention: SelfAttention::read(device, w, &prefix, width)?,
+                    cross: CrossAttention::read(device, w, &prefix, width)?,
+                    mlp: Mlp::read(device, w, &prefix, width)?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        let model = Muse {
+            width,
+            codebook,
+            positions,
+            token_embedding: w.table(device, "token_embedding.weight", [codebook + 1, hidden])?,
+            position_embedding: position_embedding(device, w, "", positions, hidden)?,
+            text_projection: linear(
+                device,
+                w,
+                "text_projection",
+                [hidden, config.text_size],
+                false,
+            )?,
+            blocks,
+            final_norm: norm(device, w, "final_norm", hidden, width.epsilon)?,
+            head: linear(device, w, "head", [codebook, hidden], false)?,
+            coarse: config
+                .coarse
+                .as_ref()
+                .map(|_| Coarse::read(device, w, config, width))
+                .transpose()?,
+        };
+        weights.finish()?;
+        Ok(model)
+    }
+
+    /// Positions of the latent grid.
+    pub fn positions(&self) -> usize {
+        self.positions
+    }
+
+    /// The id that stands for a masked token.
+    pub fn mask_token(&self) -> u32 {
+        self.codebook as u32
+    }
+
+    /// Computes everything that is constant for one image. `coarse_tokens` u32 `[cells]` is the
+    /// finished coarse grid, given to super-res only.
+    pub fn prepare<'a>(
+        &'a self,
+        device: &D,
+        text: &Text<D>,
+        coarse_tokens: Option<&Tensor<D::Buffer>>,
+    ) -> Result<Prepared<'a, D>> {
+        let Width { hidden, .. } = self.width;
+        let batch = text.batch;
+        let longest = text.states.shape().rows() / batch;
+        let mut projected = device.zeros(DType::BF16, [batch * longest, hidden])?;
+        ops::linear(device, &mut projected, &text.states, &self.text_projection, Activation::None)?;
+
+        // Super-res (§2.4): the context is the coarse states, then the text.
+        let coarse = match (&self.coarse, coarse_tokens) {
+            (Some(coarse), Some(tokens)) => Some(coarse.encode(device, tokens, self.width)?),
+            _ => None,
+        };
+        let cells = coarse.as_ref().map_or(0, |states| states.shape().rows());
+        let keys = cells + longest;
+        let mut context = device.zeros(DType::BF16, [batch * keys, hidden])?;
+        for b in 0..batch {
+            if let Some(states) = &coarse {
+                ops::copy_rows(device, &mut context, b * keys, states, 0, cells)?;
+            }
+            ops::copy_rows(
+                device,
+                &mut context,
+                b * keys + cells,
+                &projected,
+                b * longest,
+                longest,
+            )?;
+        }
+        let lengths = text.lengths.map(|n| cells + n);
+        let context = self
+            .blocks
+            .iter()
+            .map(|block| block.cross.context(device, &context, keys, lengths))
+            .collect::<Result<_>>()?;
+
+        // What is added to every token embedding: the position and, in super-res, the coarse state.
+        let mut fixed = device.zeros(DType::F32, [self.positions, hidden])?;
+        match (&self.coarse, &coarse) {
+            (Some(c), Some(states)) => {
+                c.place(device, &mut fixed, states, &self.position_embedding)?
+            }
+            _ => {
+                ops::copy_rows(device, &mut fixed, 0, &self.position_embedding, 0, self.positions)?
+            }
+        }
+
+        let rows = batch * self.positions;
+        Ok(Prepared {
+            model: self,
+            context,
+            fixed,
+            scratch: Scratch::new(device, rows, self.width)?,
+            selected: device.zeros(DType::BF16, [rows, hidden])?,
+            logits: device.zeros(DType::F32, [rows, self.codebook])?,
+        })
+    }
+}
+
+/// A transformer with the constants and buffers of one image.
+pub struct Prepared<'a, D: Device> {
+    model: &'a Muse<D>,
+    context: Vec<ContextKv<D>>, // one per layer
+    fixed: Tensor<D::Buffer>,   // f32 [positions, hidden]
+    scratch: Scratch<D>,
+    selected: Tensor<D::Buffer>, // bf16 [batch*n, hidden]
+    logits: Tensor<D::Buffer>,   // f32 [batch*n, codebook]
+}
+
+impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
+    fn logits(
+        &mut self,
+        device: &D,
+        masked: &Masked<D::Buffer>,
+        batch: usize,
+    ) -> Result<&Tensor<D::Buffer>> {
+        let Prepared { model, context, fixed, scratch: s, selected, logits } = self;
+        let unknown = batch * masked.positions.shape().elements();
+        s.set_rows(batch * model.positions);
+        selected.reshape([unknown, model.width.hidden]);
+        logits.reshape([unknown, model.codebook]);
+
+        ops::embed(device, &mut s.x, &masked.tokens, &model.token_embedding, Some(fixed))?; // [batch*positions, hidden]
+        for (block, context) in model.blocks.iter().zip(context) {
+            block.attention.forward(device, s, batch)?;
+            block.cross.forward(device, s, context, batch)?;
+            block.mlp.forward(device, s)?;
+        }
+        let select = Select { positions: &masked.positions, grid: model.positions };
+        ops::layer_norm(device, selected, &s.x, &model.final_norm, Some(select))?; // [batch*n, hidden]
+        ops::linear(device, logits, selected, &model.head, Activation::None)?; // [batch*n, codebook]
+        Ok(logits)
+    }
+}
+
+impl<D: Device> Coarse<D> {
+    fn read(device: &D, w: &mut Weights, config: &TransformerConfig, width: Width) -> Result<Self> {
+        let coarse = config.coarse.as_ref().expect("called for a super-res config");
+        let cells = coarse.grid[0] * coarse.grid[1];
+        let hidden = width.hidden;
+        let blocks = (0..coarse.num_layers)
+            .map(|i| {
+                let prefix = format!("coarse.layers.{i}");
+                Ok(CoarseBlock {
+                    attention: SelfAttention::read(device, w, &prefix, width)?,
+                    mlp: Mlp::read(device, w, &prefix, width)?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        let [height, columns] = config.grid;
+        let cell_of: Vec<u32> = (0..height * columns)
+            .map(|p| {
+                let (y, x) = (p / columns, p % columns);
+                (4 * ((y / 2) * coarse.grid[1] + x / 2) + (y % 2) * 2 + x % 2) as u32
+            })
+            .collect();
+        let table = "coarse.token_embedding.weight";
+        Ok(Coarse {
+            token_embedding: w.table(device, table, [coarse.codebook_size, hidden])?,
+            position_embedding: position_embedding(device, w, "coarse.", cells, hidden)?,
+            blocks,
+            final_norm: norm(device, w, "coarse.final_norm", hidden, width.epsilon)?,
+            in_place: linear(device, w, "coarse.in_place", [4 * hidden, hidden], false)?,
+            cell_of: device.upload(&cell_of, [height * columns])?,
+            cells,
+        })
+    }
+
+    /// Coarse states, bf16 `[cells, hidden]`.
+    fn encode(
+        &self,
+        device: &D,
+        tokens: &Tensor<D::Buffer>,
+        width: Width,
+    ) -> Result<Tensor<D::Buffer>> {
+        let mut s = Scratch::new(device, self.cells, width)?;
+        ops::embed(
+            device,
+            &mut s.x,
+            tokens,
+            &self.token_embedding,
+            Some(&self.position_embedding),
+        )?;
+        for block in &self.blocks {
+            block.attention.forward(device, &mut s, 1)?;
+            block.mlp.forward(device, &mut s)?;
+        }
+        let mut states = device.zeros(DType::BF16, [self.cells, width.hidden])?;
+        ops::layer_norm(device, &mut states, &s.x, &self.final_norm, None)?;
+        Ok(states)
+    }
+
+    /// `fixed[p] = position_embedding[p] + in_place_{sub(p)}(states[cell(p)])`: the projection
+    /// `[cells, 4*hidden]` is a table of `4*cells` rows, looked up by cell and sub-position.
+    fn place(
+        &self,
+        device: &D,
+        fixed: &mut Tensor<D::Buffer>,
+        states: &Tensor<D::Buffer>,
+        position_embedding: &Tensor<D::Buffer>,
+    ) -> Result<()> {
+        let hidden = states.shape().last();
+        let mut projected = device.zeros(DType::F32, [self.cells, 4 * hidden])?;
+        ops::linear(device, &mut projected, states, &self.in_place, Activation::None)?;
+        projected.reshape([4 * self.cells, hidden]);
+        ops::embed(device, fixed, &self.cell_of, &projected, Some(position_embedding))
+    }
+}
+
+fn position_embedding<D: Device>(
+    device: &D,
+    weights: &mut Weights,
+    prefix: &str,
+    positions: usize,
+    hidden: usize,
+) -> Result<Tensor<D::Buffer>> {
+    let name = format!("{prefix}position_embedding.weight");
+    device.upload(&weights.floats(&name, &[positions, hidden])?, [positions, hidden])
+}

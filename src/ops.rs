@@ -1,0 +1,265 @@
+//! The checked verbs: every contract of [`Device`] is checked here, once, before any backend runs.
+//!
+//! A violated contract is a mistake in a model file, not bad input (checkpoints are checked where
+//! they are read), so it panics with the verb and the shapes. Aliasing cannot occur: outputs are
+//! `&mut`.
+
+use crate::device::*;
+use crate::error::Result;
+use crate::tensor::{DType, Matrix, Tensor};
+
+macro_rules! check {
+    ($verb:literal, $condition:expr, $($tensor:expr),+) => {
+        assert!($condition, concat!($verb, ": ", stringify!($condition), " does not hold; got{}"),
+            [$(format!(" {} {} {}", stringify!($tensor), $tensor.dtype(), $tensor.shape())),+].concat())
+    };
+}
+
+fn is_float<B>(t: &Tensor<B>) -> bool {
+    matches!(t.dtype(), DType::F32 | DType::BF16)
+}
+
+/// [`Device::pack`], with the sizes a verb will check beside it.
+pub fn pack<D: Device>(device: &D, weight: HostMatrix<'_>) -> Result<Matrix<D::Packed>> {
+    let HostMatrix { rows, cols, taps, .. } = weight;
+    assert_eq!(weight.weight.len(), rows * taps * cols, "pack: weight of [{rows}, {taps}, {cols}]");
+    let has_bias = weight.bias.as_ref().is_some_and(|bias| {
+        assert_eq!(bias.len(), rows, "pack: bias of {rows} rows");
+        true
+    });
+    let packed = device.pack(weight)?;
+    Ok(Matrix { packed, rows, cols, taps, dtype: DType::BF16, has_bias })
+}
+
+/// [`Device::embed`].
+pub fn embed<D: Device>(
+    device: &D,
+    out: &mut Tensor<D::Buffer>,
+    ids: &Tensor<D::Buffer>,
+    table: &Tensor<D::Buffer>,
+    add: Option<&Tensor<D::Buffer>>,
+) -> Result<()> {
+    check!("embed", is_float(out) && is_float(table), out, table);
+    check!("embed", ids.dtype() == DType::U32, ids);
+    check!("embed", out.shape().last() == table.shape().last(), out, table);
+    check!("embed", out.shape().rows() % ids.shape().elements() == 0, out, ids);
+    if let Some(add) = add {
+        check!("embed", add.dtype() == DType::F32, add);
+        check!(
+            "embed",
+            add.shape().elements() == ids.shape().elements() * out.shape().last(),
+            add,
+            ids,
+            out
+        );
+    }
+    device.embed(out, ids, table, add)
+}
+
+/// [`Device::layer_norm`].
+pub fn layer_norm<D: Device>(
+    device: &D,
+    out: &mut Tensor<D::Buffer>,
+    x: &Tensor<D::Buffer>,
+    norm: &Norm<D::Buffer>,
+    select: Option<Select<'_, D::Buffer>>,
+) -> Result<()> {
+    check!("layer_norm", is_float(out) && x.dtype() == DType::F32, out, x);
+    check!("layer_norm", out.shape().last() == x.shape().last(), out, x);
+    check!("layer_norm", norm.weight.shape().elements() == x.shape().last(), norm.weight, x);
+    match &select {
+        None => check!("layer_norm", out.shape().rows() == x.shape().rows(), out, x),
+        Some(s) => {
+            let n = s.positions.shape().elements();
+            check!("layer_norm", s.positions.dtype() == DType::U32, s.positions);
+            check!("layer_norm", x.shape().rows() % s.grid == 0, x);
+            check!(
+                "layer_norm",
+                out.shape().rows() == x.shape().rows() / s.grid * n,
+                out,
+                x,
+                s.positions
+            );
+        }
+    }
+    device.layer_norm(out, x, norm, select)
+}
+
+fn check_linear<B, M>(out: &Tensor<B>, x: &Tensor<B>, weight: &Matrix<M>) {
+    check!("linear", x.dtype() == weight.dtype && weight.taps == 1, x);
+    check!("linear", x.shape().last() == weight.cols, x, out);
+    check!("linear", out.shape().last() == weight.rows, x, out);
+    check!("linear", out.shape().rows() == x.shape().rows(), x, out);
+}
+
+/// [`Device::linear`].
+pub fn linear<D: Device>(
+    device: &D,
+    out: &mut Tensor<D::Buffer>,
+    x: &Tensor<D::Buffer>,
+    weight: &Matrix<D::Packed>,
+    activation: Activation,
+) -> Result<()> {
+    check_linear(out, x, weight);
+    check!("linear", is_float(out), out);
+    device.linear(out, x, weight, activation)
+}
+
+/// [`Device::linear_add`].
+pub fn linear_add<D: Device>(
+    device: &D,
+    residual: &mut Tensor<D::Buffer>,
+    x: &Tensor<D::Buffer>,
+    weight: &Matrix<D::Packed>,
+) -> Result<()> {
+    check_linear(residual, x, weight);
+    check!("linear_add", residual.dtype() == DType::F32, residual);
+    device.linear_add(residual, x, weight)
+}
+
+/// [`Device::attention`].
+pub fn attention<D: Device>(
+    device: &D,
+    out: &mut Tensor<D::Buffer>,
+    q: Heads<'_, D::Buffer>,
+    k: Heads<'_, D::Buffer>,
+    v: Heads<'_, D::Buffer>,
+    sizes: Attention,
+) -> Result<()> {
+    let width = sizes.heads * sizes.head_dim;
+    for (heads, rows) in [(&q, sizes.queries), (&k, sizes.keys), (&v, sizes.keys)] {
+        check!("attention", heads.tensor.dtype() == DType::BF16, heads.tensor);
+        check!("attention", heads.offset + width <= heads.tensor.shape().last(), heads.tensor);
+        check!("attention", heads.tensor.shape().rows() == sizes.batch * rows, heads.tensor);
+    }
+    check!("attention", out.dtype() == DType::BF16 && out.shape().last() == width, out);
+    check!("attention", out.shape().rows() == sizes.batch * sizes.queries, out);
+    check!("attention", (1..=2).contains(&sizes.batch), out);
+    check!(
+        "attention",
+        sizes.lengths[..sizes.batch].iter().all(|&n| n >= 1 && n <= sizes.keys),
+        out
+    );
+    device.attention(out, q, k, v, sizes)
+}
+
+/// [`Device::conv2d`].
+pub fn conv2d<D: Device>(
+    device: &D,
+    out: &mut Tensor<D::Buffer>,
+    x: &Tensor<D::Buffer>,
+    weight: &Matrix<D::Packed>,
+    geometry: Conv,
+    residual: Option<&Tensor<D::Buffer>>,
+) -> Result<()> {
+    check!("conv2d", x.shape().dims().len() == 4 && out.shape().dims().len() == 4, x, out);
+    check!("conv2d", x.dtype() == weight.dtype && is_float(out), x, out);
+    check!("conv2d", weight.taps == geometry.taps() && weight.cols == x.dim(3), x, out);
+    check!("conv2d", out.dim(0) == x.dim(0) && out.dim(3) == weight.rows, x, out);
+    check!("conv2d", out.dim(1) == geometry.output(x.dim(1)), x, out);
+    check!("conv2d", out.dim(2) == geometry.output(x.dim(2)), x, out);
+    if geometry == Conv::Down {
+        check!("conv2d", x.dim(1) % 2 == 0 && x.dim(2) % 2 == 0, x);
+    }
+    if let Some(r) = residual {
+        check!("conv2d", r.dtype() == DType::BF16 && r.shape() == out.shape(), r, out);
+    }
+    device.conv2d(out, x, weight, geometry, residual)
+}
+
+/// [`Device::group_norm_silu`].
+pub fn group_norm_silu<D: Device>(
+    device: &D,
+    out: &mut Tensor<D::Buffer>,
+    x: &Tensor<D::Buffer>,
+    norm: &Norm<D::Buffer>,
+    groups: usize,
+) -> Result<()> {
+    check!("group_norm_silu", x.dtype() == DType::BF16 && out.dtype() == DType::BF16, x, out);
+    check!("group_norm_silu", x.shape() == out.shape() && x.shape().dims().len() == 4, x, out);
+    check!("group_norm_silu", groups > 0 && x.dim(3) % groups == 0, x);
+    check!("group_norm_silu", norm.weight.shape().elements() == x.dim(3), norm.weight, x);
+    device.group_norm_silu(out, x, norm, groups)
+}
+
+/// [`Device::guide_and_sample`].
+pub fn guide_and_sample<D: Device>(
+    device: &D,
+    masked: &mut Masked<D::Buffer>,
+    logits: &Tensor<D::Buffer>,
+    sampling: Sampling,
+) -> Result<()> {
+    let rows = if sampling.guidance == 1.0 { 1 } else { 2 };
+    let n = masked.positions.shape().elements();
+    check!("guide_and_sample", logits.dtype() == DType::F32, logits);
+    check!("guide_and_sample", logits.shape().rows() == rows * n, logits, masked.positions);
+    check!("guide_and_sample", masked.sampled.shape().elements() == n, masked.sampled);
+    check!("guide_and_sample", masked.confidence.shape().elements() == n, masked.confidence);
+    device.guide_and_sample(masked, logits, sampling)
+}
+
+/// [`Device::remask`].
+pub fn remask<D: Device>(device: &D, masked: &mut Masked<D::Buffer>, remask: Remask) -> Result<()> {
+    let n = masked.positions.shape().elements();
+    check!("remask", remask.keep_masked < n.max(1), masked.positions);
+    check!("remask", masked.remaining.shape().elements() == remask.keep_masked, masked.remaining);
+    check!("remask", masked.sampled.shape().elements() == n, masked.sampled);
+    device.remask(masked, remask)
+}
+
+/// [`Device::nearest_code`].
+pub fn nearest_code<D: Device>(
+    device: &D,
+    ids: &mut Tensor<D::Buffer>,
+    z: &Tensor<D::Buffer>,
+    codebook: &Tensor<D::Buffer>,
+) -> Result<()> {
+    check!("nearest_code", z.dtype() == DType::F32 && codebook.dtype() == DType::F32, z, codebook);
+    check!(
+        "nearest_code",
+        ids.dtype() == DType::U32 && ids.shape().elements() == z.shape().rows(),
+        ids,
+        z
+    );
+    check!("nearest_code", z.shape().last() == codebook.shape().last(), z, codebook);
+    device.nearest_code(ids, z, codebook)
+}
+
+/// [`Device::load_rgb8`].
+pub fn load_rgb8<D: Device>(
+    device: &D,
+    out: &mut Tensor<D::Buffer>,
+    x: &Tensor<D::Buffer>,
+) -> Result<()> {
+    check!("load_rgb8", x.dtype() == DType::U8 && x.shape().last() == 3, x);
+    check!("load_rgb8", out.dtype() == DType::BF16 && out.shape().last() == 4, out);
+    check!("load_rgb8", out.shape().rows() == x.shape().rows(), out, x);
+    device.load_rgb8(out, x)
+}
+
+/// [`Device::to_rgb8`].
+pub fn to_rgb8<D: Device>(
+    device: &D,
+    out: &mut Tensor<D::Buffer>,
+    x: &Tensor<D::Buffer>,
+) -> Result<()> {
+    check!("to_rgb8", out.dtype() == DType::U8 && out.shape().last() == 3, out);
+    check!("to_rgb8", x.dtype() == DType::F32 && x.shape().last() == 3, x);
+    check!("to_rgb8", out.shape().rows() == x.shape().rows(), out, x);
+    device.to_rgb8(out, x)
+}
+
+/// [`Device::copy_rows`].
+pub fn copy_rows<D: Device>(
+    device: &D,
+    out: &mut Tensor<D::Buffer>,
+    out_row: usize,
+    x: &Tensor<D::Buffer>,
+    x_row: usize,
+    rows: usize,
+) -> Result<()> {
+    check!("copy_rows", x.dtype() == out.dtype() && x.shape().last() == out.shape().last(), x, out);
+    check!("copy_rows", out_row + rows <= out.shape().rows(), out);
+    check!("copy_rows", x_row + rows <= x.shape().rows(), x);
+    device.copy_rows(out, out_row, x, x_row, rows)
+}

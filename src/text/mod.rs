@@ -1,0 +1,3 @@
+//! One file per text encoder.
+
+pub mod bert;

@@ -1,0 +1,296 @@
+//! `Traced<D>`: a device that logs every verb: shapes, floating-point operations, bytes, time.
+//!
+//! The per-verb table of `muse-bench ops` and the search for the first verb in which two backends
+//! differ are both this one decorator. While it is switched off a verb pays one load and branch.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::device::*;
+use crate::error::Result;
+use crate::tensor::{Matrix, Tensor};
+
+/// One call of a verb.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Name of the verb.
+    pub verb: &'static str,
+    /// Dtype and shape of the output, then of the inputs.
+    pub operands: String,
+    /// Floating-point operations (2 × multiply-adds) of matrix products; others count as none.
+    pub flops: u64,
+    /// Bytes that must move: every operand once.
+    pub bytes: u64,
+    /// Time until the verb returned.
+    pub elapsed: Duration,
+    /// Hash of the output, when asked for.
+    pub hash: Option<String>,
+}
+
+/// A device that records what it is asked to do.
+pub struct Traced<D> {
+    inner: D,
+    on: AtomicBool,
+    hashing: AtomicBool,
+    events: Mutex<Vec<Event>>,
+}
+
+impl<D: Device> Traced<D> {
+    /// Wraps a device; recording starts switched off.
+    pub fn new(inner: D) -> Self {
+        Traced {
+            inner,
+            on: AtomicBool::new(false),
+            hashing: AtomicBool::new(false),
+            events: Mutex::default(),
+        }
+    }
+
+    /// Starts recording; with `hashes`, every output is read back and hashed (slow).
+    pub fn start(&self, hashes: bool) {
+        self.hashing.store(hashes, Ordering::Relaxed);
+        self.on.store(true, Ordering::Relaxed);
+    }
+
+    /// Stops recording and returns what was recorded.
+    pub fn stop(&self) -> Vec<Event> {
+        self.on.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *self.events.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+
+    /// Runs `call` on the wrapped device; `out` is the tensor it writes.
+    fn run(
+        &self,
+        verb: &'static str,
+        out: &mut Tensor<D::Buffer>,
+        inputs: &[&Tensor<D::Buffer>],
+        matrix: Work,
+        call: impl FnOnce(&D, &mut Tensor<D::Buffer>) -> Result<()>,
+    ) -> Result<()> {
+        if !self.on.load(Ordering::Relaxed) {
+            return call(&self.inner, out);
+        }
+        let start = Instant::now();
+        call(&self.inner, out)?;
+        let elapsed = start.elapsed();
+        self.record(verb, out, inputs, matrix, elapsed)
+    }
+
+    fn record(
+        &self,
+        verb: &'static str,
+        out: &Tensor<D::Buffer>,
+        inputs: &[&Tensor<D::Buffer>],
+        work: Work,
+        elapsed: Duration,
+    ) -> Result<()> {
+        let operands: Vec<String> = std::iter::once(out)
+            .chain(inputs.iter().copied())
+            .map(|t| format!("{} {}", t.dtype(), t.shape()))
+            .collect();
+        let moved = out.bytes() + inputs.iter().map(|t| t.bytes()).sum::<usize>();
+        let hash = if self.hashing.load(Ordering::Relaxed) {
+            let mut bytes = vec![0; out.bytes()];
+            self.inner.read(&out.buffer, &mut bytes)?;
+            Some(blake3::hash(&bytes).to_hex()[..16].to_string())
+        } else {
+            None
+        };
+        self.events.lock().unwrap_or_else(|e| e.into_inner()).push(Event {
+            verb,
+            operands: operands.join(", "),
+            flops: work.flops,
+            bytes: moved as u64 + work.bytes,
+            elapsed,
+            hash,
+        });
+        Ok(())
+    }
+}
+
+/// What a verb does beyond reading and writing its tensors.
+#[derive(Clone, Copy, Default)]
+struct Work {
+    flops: u64,
+    bytes: u64, // of packed weights
+}
+
+impl Work {
+    /// `rows` outputs of a weight matrix, all taps.
+    fn matrix<M>(rows: usize, weight: &Matrix<M>) -> Self {
+        let products = rows * weight.rows * weight.cols * weight.taps;
+        Work { flops: 2 * products as u64, bytes: weight.bytes() as u64 }
+    }
+}
+
+impl<D: Device> Device for Traced<D> {
+    type Buffer = D::Buffer;
+    type Packed = D::Packed;
+
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Self::Buffer> {
+        self.inner.alloc(bytes)
+    }
+
+    fn write(&self, dst: &mut Self::Buffer, bytes: &[u8]) -> Result<()> {
+        self.inner.write(dst, bytes)
+    }
+
+    fn read(&self, src: &Self::Buffer, bytes: &mut [u8]) -> Result<()> {
+        self.inner.read(src, bytes)
+    }
+
+    fn pack(&self, weight: HostMatrix<'_>) -> Result<Self::Packed> {
+        self.inner.pack(weight)
+    }
+
+    fn embed(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        ids: &Tensor<Self::Buffer>,
+        table: &Tensor<Self::Buffer>,
+        add: Option<&Tensor<Self::Buffer>>,
+    ) -> Result<()> {
+        let inputs: Vec<_> = std::iter::once(ids).chain(add).collect();
+        self.run("embed", out, &inputs, Work::default(), |d, out| d.embed(out, ids, table, add))
+    }
+
+    fn layer_norm(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        norm: &Norm<Self::Buffer>,
+        select: Option<Select<'_, Self::Buffer>>,
+    ) -> Result<()> {
+        self.run("layer_norm", out, &[x], Work::default(), |d, out| {
+            d.layer_norm(out, x, norm, select)
+        })
+    }
+
+    fn linear(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        weight: &Matrix<Self::Packed>,
+        activation: Activation,
+    ) -> Result<()> {
+        let work = Work::matrix(x.shape().rows(), weight);
+        self.run("linear", out, &[x], work, |d, out| d.linear(out, x, weight, activation))
+    }
+
+    fn linear_add(
+        &self,
+        residual: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        weight: &Matrix<Self::Packed>,
+    ) -> Result<()> {
+        let work = Work::matrix(x.shape().rows(), weight);
+        self.run("linear_add", residual, &[x], work, |d, out| d.linear_add(out, x, weight))
+    }
+
+    fn attention(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        q: Heads<'_, Self::Buffer>,
+        k: Heads<'_, Self::Buffer>,
+        v: Heads<'_, Self::Buffer>,
+        sizes: Attention,
+    ) -> Result<()> {
+        let keys: usize = sizes.lengths[..sizes.batch].iter().sum();
+        let flops = 4 * (sizes.queries * keys * sizes.heads * sizes.head_dim) as u64;
+        let inputs = [q.tensor, k.tensor];
+        self.run("attention", out, &inputs, Work { flops, bytes: 0 }, |d, out| {
+            d.attention(out, q, k, v, sizes)
+        })
+    }
+
+    fn conv2d(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        weight: &Matrix<Self::Packed>,
+        geometry: Conv,
+        residual: Option<&Tensor<Self::Buffer>>,
+    ) -> Result<()> {
+        let work = Work::matrix(out.shape().rows(), weight);
+        let inputs: Vec<_> = std::iter::once(x).chain(residual).collect();
+        self.run("conv2d", out, &inputs, work, |d, out| {
+            d.conv2d(out, x, weight, geometry, residual)
+        })
+    }
+
+    fn group_norm_silu(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        norm: &Norm<Self::Buffer>,
+        groups: usize,
+    ) -> Result<()> {
+        self.run("group_norm_silu", out, &[x], Work::default(), |d, out| {
+            d.group_norm_silu(out, x, norm, groups)
+        })
+    }
+
+    fn guide_and_sample(
+        &self,
+        masked: &mut Masked<Self::Buffer>,
+        logits: &Tensor<Self::Buffer>,
+        sampling: Sampling,
+    ) -> Result<()> {
+        let start = Instant::now();
+        self.inner.guide_and_sample(masked, logits, sampling)?;
+        if self.on.load(Ordering::Relaxed) {
+            let elapsed = start.elapsed();
+            self.record("guide_and_sample", &masked.sampled, &[logits], Work::default(), elapsed)?;
+        }
+        Ok(())
+    }
+
+    fn remask(&self, masked: &mut Masked<Self::Buffer>, remask: Remask) -> Result<()> {
+        let start = Instant::now();
+        self.inner.remask(masked, remask)?;
+        if self.on.load(Ordering::Relaxed) {
+            let inputs = [&masked.sampled, &masked.confidence];
+            self.record("remask", &masked.tokens, &inputs, Work::default(), start.elapsed())?;
+        }
+        Ok(())
+    }
+
+    fn nearest_code(
+        &self,
+        ids: &mut Tensor<Self::Buffer>,
+        z: &Tensor<Self::Buffer>,
+        codebook: &Tensor<Self::Buffer>,
+    ) -> Result<()> {
+        let products = z.shape().rows() * codebook.shape().elements();
+        let work = Work { flops: 2 * products as u64, bytes: 0 };
+        self.run("nearest_code", ids, &[z, codebook], work, |d, ids| {
+            d.nearest_code(ids, z, codebook)
+        })
+    }
+
+    fn load_rgb8(&self, out: &mut Tensor<Self::Buffer>, x: &Tensor<Self::Buffer>) -> Result<()> {
+        self.run("load_rgb8", out, &[x], Work::default(), |d, out| d.load_rgb8(out, x))
+    }
+
+    fn to_rgb8(&self, out: &mut Tensor<Self::Buffer>, x: &Tensor<Self::Buffer>) -> Result<()> {
+        self.run("to_rgb8", out, &[x], Work::default(), |d, out| d.to_rgb8(out, x))
+    }
+
+    fn copy_rows(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        out_row: usize,
+        x: &Tensor<Self::Buffer>,
+        x_row: usize,
+        rows: usize,
+    ) -> Result<()> {
+        self.run("copy_rows", out, &[x], Work::default(), |d, out| {
+            d.copy_rows(out, out_row, x, x_row, rows)
+        })
+    }
+}

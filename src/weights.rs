@@ -1,0 +1,342 @@
+//! Weights: a memory-mapped safetensors file, its tensors asked for by name and shape where they
+//! are used.
+//!
+//! A missing tensor, a wrong shape or dtype, a NaN or infinity, and ([`Weights::finish`]) a tensor
+//! that nobody asked for are errors that name the file and the tensor. bf16 weights are used where
+//! they lie in the map. Others are rounded to bf16 once: f32, f16, and int8 whose companion
+//! `NAME_scale`, f32 `[rows]`, holds one factor per row.
+
+mod convert;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::{Deref, Range};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use convert::{Encoding, Stored, first_non_finite_bf16, first_non_finite_f32};
+use half::bf16;
+pub use rows::Rows;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::device::{Device, HostMatrix};
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+
+/// Longest header that is read: some 80,000 tensors, and little enough memory to parse.
+const MAX_HEADER: u64 = 8 << 20;
+const LENGTH: usize = size_of::<u64>(); // the header's length precedes it
+
+/// One safetensors file.
+pub struct Weights {
+    path: PathBuf,
+    bytes: Arc<Bytes>,
+    tensors: BTreeMap<String, Entry>,
+}
+
+enum Bytes {
+    Mapped(memmap2::Mmap),
+    Owned(Vec<u8>),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Bytes::Mapped(map) => map,
+            Bytes::Owned(bytes) => bytes,
+        }
+    }
+}
+
+struct Entry {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    range: Range<usize>, // of the file
+    used: bool,
+}
+
+impl Entry {
+    fn describe(&self) -> String {
+        format!("{} of shape {:?}", name_of(self.dtype), self.shape)
+    }
+}
+
+fn name_of(dtype: Dtype) -> String {
+    dtype.to_string().to_lowercase()
+}
+
+/// A tensor of a checkpoint, as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// safetensors' name of the dtype, in lower case.
+    pub dtype: String,
+    /// Dimensions, outermost first.
+    pub shape: &'a [usize],
+    /// Bytes in the file.
+    pub bytes: usize,
+}
+
+impl Weights {
+    /// Maps a file. Its header is checked here, a tensor's values when it is asked for.
+    ///
+    /// The file must not be changed or shortened while it is in use.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let metadata = std::fs::metadata(path).map_err(Error::io(path, "opening the weights"))?;
+        if !metadata.is_file() {
+            let kind = if metadata.is_dir() { "a directory" } else { "not a regular file" };
+            return Err(Error::model(path, format!("{kind}; expected a safetensors file")));
+        }
+        if metadata.len() < LENGTH as u64 {
+            return Err(malformed(path, format!("{} bytes long", metadata.len())));
+        }
+        let file = std::fs::File::open(path).map_err(Error::io(path, "opening the weights"))?;
+        // SAFETY: the map is only read. Another process that changes the file meanwhile changes
+        // weights, which are plain numbers; one that shortens it kills this process (documented).
+        let map =
+            unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path, "mapping the weights"))?;
+        Self::new(path, Bytes::Mapped(map))
+    }
+
+    /// Reads a checkpoint that is already in memory; `name` stands for its path in errors.
+    pub fn from_bytes(name: impl AsRef<Path>, bytes: Vec<u8>) -> Result<Self> {
+        Self::new(name.as_ref(), Bytes::Owned(bytes))
+    }
+
+    fn new(path: &Path, bytes: Bytes) -> Result<Self> {
+        let Some((length, rest)) = bytes.split_first_chunk::<LENGTH>() else {
+            return Err(malformed(path, format!("{} bytes long", bytes.len())));
+        };
+        let header = u64::from_le_bytes(*length);
+        if header > MAX_HEADER.min(rest.len() as u64) {
+            let found = format!("a header of {header} bytes in a file of {}", bytes.len());
+            return Err(malformed(path, found));
+        }
+        let (header, metadata) =
+            SafeTensors::read_metadata(&bytes).map_err(|e| malformed(path, e.to_string()))?;
+        let data = LENGTH + header;
+        let tensors = metadata.tensors().into_iter().map(|(name, info)| {
+            let (start, end) = info.data_offsets; // validated: in order, without gaps, to the end
+            let shape = info.shape.clone();
+            let range = data + start..data + end;
+            (name, Entry { dtype: info.dtype, shape, range, used: false })
+        });
+        let tensors = tensors.collect();
+        Ok(Weights { path: path.into(), bytes: Arc::new(bytes), tensors })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Every tensor of the file, by name.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = TensorInfo<'_>> {
+        self.tensors.iter().map(|(name, entry)| TensorInfo {
+            name,
+            dtype: name_of(entry.dtype),
+            shape: &entry.shape,
+            bytes: entry.range.len(),
+        })
+    }
+
+    /// The tensor `name` in bf16: the map itself where it is stored so, else rounded once.
+    pub fn bf16(&mut self, name: &str, shape: &[usize]) -> Result<Cow<'_, [bf16]>> {
+        self.claim(name);
+        let stored = self.stored(name, shape)?;
+        let values = match stored.borrowed_bf16() {
+            Some(values) => Cow::Borrowed(values),
+            None => {
+                let mut values = Vec::with_capacity(shape.iter().product());
+                stored.append_bf16(&mut values);
+                Cow::Owned(values)
+            }
+        };
+        self.check_bf16(name, shape, &values)?;
+        Ok(values)
+    }
+
+    /// The tensor `name` in f32.
+    pub fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        self.claim(name);
+        let mut values = Vec::new();
+        self.stored(name, shape)?.append_f32(&mut values);
+        match first_non_finite_f32(&values) {
+            Some(at) => Err(self.not_finite(name, shape, at)),
+            None => Ok(values),
+        }
+    }
+
+    /// The tensor `name` as a bf16 table on `device`: an embedding.
+    pub fn table<D: Device>(
+        &mut self,
+        device: &D,
+        name: &str,
+        shape: [usize; 2],
+    ) -> Result<Tensor<D::Buffer>> {
+        device.upload(&self.bf16(name, &shape)?, shape)
+    }
+
+    /// Linear layers `NAME.weight [rows, cols]` of equal size, stacked along their rows (a fused
+    /// q, k, v), with every `NAME.bias [rows]` when `bias`.
+    pub fn matrices(
+        &mut self,
+        names: &[&str],
+        [rows, cols]: [usize; 2],
+        bias: bool,
+    ) -> Result<HostMatrix<'_>> {
+        let biases =
+            names.iter().filter(|_| bias).map(|name| self.floats(&format!("{name}.bias"), &[rows]));
+        let biases = biases.collect::<Result<Vec<_>>>()?.concat();
+        let weight = match names {
+            [name] => self.bf16(&format!("{name}.weight"), &[rows, cols])?,
+            _ => {
+                let mut stacked = Vec::new();
+                for name in names {
+                    let part = self.bf16(&format!("{name}.weight"), &[rows, cols])?;
+                    stacked.extend_from_slice(&part);
+                }
+                Cow::Owned(stacked)
+            }
+        };
+        let bias = bias.then_some(biases);
+        Ok(HostMatrix { weight, bias, rows: rows * names.len(), cols, taps: 1 })
+    }
+
+    /// A convolution with bias, `NAME.weight [out, in, k, k]` in PyTorch's order, as
+    /// `[out, k*k, in]`; `pad_in` ≥ `in` input channels, the further ones zero.
+    pub fn conv(&mut self, name: &str, shape: [usize; 4], pad_in: usize) -> Result<HostMatrix<'_>> {
+        let [rows, channels, height, width] = shape;
+        let (taps, cols) = (height * width, pad_in.max(channels));
+        let bias = self.floats(&format!("{name}.bias"), &[rows])?;
+        let weight = self.bf16(&format!("{name}.weight"), &shape)?;
+        let weight = if taps == 1 && cols == channels {
+            weight
+        } else {
+            let mut moved = vec![bf16::ZERO; rows * taps * cols];
+            let filters = weight.chunks_exact((channels * taps).max(1));
+            for (filter, out) in filters.zip(moved.chunks_exact_mut((taps * cols).max(1))) {
+                for (channel, source) in filter.chunks_exact(taps.max(1)).enumerate() {
+                    for (tap, &value) in source.iter().enumerate() {
+                        out[tap * cols + channel] = value;
+                    }
+                }
+            }
+            Cow::Owned(moved)
+        };
+        Ok(HostMatrix { weight, bias: Some(bias), rows, cols, taps })
+    }
+
+    /// Ends the reading of a model: a tensor that was never asked for is an error.
+    pub fn finish(self) -> Result<()> {
+        let mut left = self.tensors.iter().filter(|(_, entry)| !entry.used);
+        let Some((name, entry)) = left.next() else {
+            return Ok(());
+        };
+        let others = match left.count() {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        let expected = format!("no tensors but the {} of the config", self.used());
+        Err(self.error(name, expected, format!("{}{others}", entry.describe())))
+    }
+
+    fn used(&self) -> usize {
+        self.tensors.values().filter(|entry| entry.used).count()
+    }
+
+    /// Marks a tensor, and the scales that belong to it, as asked for.
+    fn claim(&mut self, name: &str) {
+        let Some(entry) = self.tensors.get_mut(name) else {
+            return;
+        };
+        entry.used = true;
+        if entry.dtype == Dtype::I8
+            && let Some(scale) = self.tensors.get_mut(&scale_of(name))
+        {
+            scale.used = true;
+        }
+    }
+
+    /// A tensor's bytes and encoding, once its dtype and shape are known to be right.
+    fn stored(&self, name: &str, shape: &[usize]) -> Result<Stored<'_>> {
+        let wanted = || format!("bf16, f16, f32 or scaled int8 of shape {shape:?}");
+        let Some(entry) = self.tensors.get(name) else {
+            return Err(self.error(name, wanted(), "no tensor of that name"));
+        };
+        let encoding = match entry.dtype {
+            _ if entry.shape != shape => Err(self.error(name, wanted(), entry.describe())),
+            Dtype::BF16 => Ok(Encoding::Bf16),
+            Dtype::F16 => Ok(Encoding::F16),
+            Dtype::F32 => Ok(Encoding::F32),
+            Dtype::I8 => Ok(Encoding::Int8(self.scales(name, shape)?)),
+            _ => Err(self.error(name, wanted(), entry.describe())),
+        };
+        Ok(Stored { encoding: encoding?, bytes: &self.bytes[entry.range.clone()] })
+    }
+
+    /// The factors of an int8 tensor's rows.
+    fn scales(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let (name, rows) = (scale_of(name), shape.first().copied().unwrap_or(1));
+        let wanted = || format!("f32 of shape [{rows}], the scales of an int8 tensor's rows");
+        match self.tensors.get(&name) {
+            None => Err(self.error(&name, wanted(), "no tensor of that name")),
+            Some(entry) if entry.dtype != Dtype::F32 || entry.shape != [rows] => {
+                Err(self.error(&name, wanted(), entry.describe()))
+            }
+            Some(entry) => {
+                let bytes = &self.bytes[entry.range.clone()];
+                let mut scales = Vec::with_capacity(rows);
+                Stored { encoding: Encoding::F32, bytes }.append_f32(&mut scales);
+                match first_non_finite_f32(&scales) {
+                    Some(at) => Err(self.not_finite(&name, &[rows], at)),
+                    None => Ok(scales),
+                }
+            }
+        }
+    }
+
+    fn check_bf16(&self, name: &str, shape: &[usize], values: &[bf16]) -> Result<()> {
+        match first_non_finite_bf16(values) {
+            Some(at) => Err(self.not_finite(name, shape, at)),
+            None => Ok(()),
+        }
+    }
+
+    fn not_finite(&self, name: &str, shape: &[usize], flat: usize) -> Error {
+        let mut index = vec![0; shape.len()];
+        let mut rest = flat;
+        for (i, &size) in index.iter_mut().zip(shape).rev() {
+            *i = rest % size.max(1);
+            rest /= size.max(1);
+        }
+        self.error(name, "finite values", format!("NaN, infinity or an overflow at {index:?}"))
+    }
+
+    fn error(&self, name: &str, expected: impl Into<String>, found: impl Into<String>) -> Error {
+        Error::Tensor {
+            path: self.path.clone(),
+            tensor: name.into(),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+}
+
+fn scale_of(name: &str) -> String {
+    format!("{name}_scale")
+}
+
+fn malformed(path: &Path, found: String) -> Error {
+    let problem = format!(
+        "not a whole safetensors file ({found}); fetch it again, or export the model again"
+    );
+    Error::model(path, problem)
+}

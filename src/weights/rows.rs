@@ -1,0 +1,80 @@
+//! A table decoded row by row, as it is looked up.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use half::bf16;
+
+use super::convert::{Encoding, Stored};
+use super::{Bytes, Weights, scale_of};
+use crate::error::{Error, Result};
+
+/// An embedding that stays as it is stored, in the map; see [`Weights::rows`].
+pub struct Rows {
+    path: PathBuf,
+    name: String,
+    bytes: Arc<Bytes>,
+    range: Range<usize>, // of the file
+    encoding: Encoding,
+    shape: [usize; 2],
+}
+
+impl Weights {
+    /// The tensor `name` as a table whose rows are decoded when they are looked up: a prompt needs
+    /// a few dozen of the text encoder's tens of thousands.
+    pub fn rows(&mut self, name: &str, shape: [usize; 2]) -> Result<Rows> {
+        self.claim(name);
+        let stored = self.stored(name, &shape)?;
+        if let Encoding::Int8(scales) = &stored.encoding {
+            let largest = |scale: &f32| bf16::from_f32(scale * 128.0); // |q| ≤ 128
+            let products: Vec<_> = scales.iter().map(largest).collect();
+            self.check_bf16(&scale_of(name), &shape[..1], &products)?;
+        } else {
+            self.bf16(name, &shape)?;
+        }
+        Ok(Rows {
+            path: self.path.clone(),
+            name: name.into(),
+            bytes: self.bytes.clone(),
+            range: self.tensors[name].range.clone(),
+            encoding: self.stored(name, &shape)?.encoding,
+            shape,
+        })
+    }
+}
+
+impl Rows {
+    /// Rows and columns of the table.
+    pub fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// The rows `ids`, bf16 `[ids, cols]`.
+    pub fn gather(&self, ids: &[u32]) -> Result<Vec<bf16>> {
+        let [rows, cols] = self.shape;
+        let table = &self.bytes[self.range.clone()];
+        let row_bytes = table.len() / rows.max(1);
+        let mut out = Vec::with_capacity(ids.len() * cols);
+        for &id in ids {
+            let row = id as usize;
+            if row >= rows {
+                return Err(Error::Tensor {
+                    path: self.path.clone(),
+                    tensor: self.name.clone(),
+                    expected: format!("a row for the tokenizer's id {id}"),
+                    found: format!("{rows} rows"),
+                });
+            }
+            let encoding = match &self.encoding {
+                Encoding::Int8(scales) => Encoding::Int8(vec![scales[row]]),
+                Encoding::Bf16 => Encoding::Bf16,
+                Encoding::F16 => Encoding::F16,
+                Encoding::F32 => Encoding::F32,
+            };
+            let bytes = &table[row * row_bytes..][..row_bytes];
+            Stored { encoding, bytes }.append_bf16(&mut out);
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,278 @@
+//! Every malformed checkpoint has a named error; every encoding decodes as stated.
+
+use std::fs;
+
+use half::{bf16, f16};
+
+use super::*;
+
+/// A safetensors file of `(name, dtype, shape, bytes)`.
+fn file(tensors: &[(&str, &str, &[usize], Vec<u8>)]) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    let mut data = Vec::new();
+    for (name, dtype, shape, bytes) in tensors {
+        let offsets = [data.len(), data.len() + bytes.len()];
+        let info = serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": offsets});
+        header.insert(name.to_string(), info);
+        data.extend_from_slice(bytes);
+    }
+    let mut header = serde_json::Value::Object(header).to_string();
+    while !header.len().is_multiple_of(8) {
+        header.push(' ');
+    }
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()
+}
+
+fn f32s(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+fn bf16s(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect()
+}
+
+fn open(tensors: &[(&str, &str, &[usize], Vec<u8>)]) -> Weights {
+    Weights::from_bytes("test.safetensors", file(tensors)).unwrap()
+}
+
+/// The error's whole text, after checking that it names the file.
+fn message<T>(result: Result<T>) -> String {
+    let text = result.err().expect("an error").to_string();
+    assert!(text.contains("test.safetensors"), "{text}");
+    text
+}
+
+fn refused(bytes: &[u8]) -> String {
+    message(Weights::from_bytes("test.safetensors", bytes.to_vec()))
+}
+
+/// Asserts that `text` holds every one of `parts`.
+fn holds(text: String, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
+}
+
+#[test]
+fn bf16_is_borrowed_from_the_map_and_others_are_rounded_once() {
+    let values = [1.0, -0.0, 3.140_625, 1.003_906_3]; // the last rounds to even, down to 1
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.safetensors");
+    let halves = values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
+    let tensors: &[(&str, &str, &[usize], Vec<u8>)] = &[
+        ("a.weight", "BF16", &[2, 2], bf16s(&values)),
+        ("b.weight", "F32", &[2, 2], f32s(&values)),
+        ("c.weight", "F16", &[2, 2], halves),
+    ];
+    fs::write(&path, file(tensors)).unwrap();
+    let mut weights = Weights::open(&path).unwrap();
+    for name in ["a", "b", "c"] {
+        let matrix = weights.matrices(&[name], [2, 2], false).unwrap();
+        assert_eq!(matches!(matrix.weight, Cow::Borrowed(_)), name == "a");
+        assert_eq!(&*matrix.weight, values.map(bf16::from_f32));
+        assert_eq!((matrix.rows, matrix.cols, matrix.taps), (2, 2, 1));
+        assert!(matrix.bias.is_none());
+    }
+    assert_eq!(weights.floats("b.weight", &[2, 2]).unwrap(), values);
+    weights.finish().unwrap();
+}
+
+#[test]
+fn int8_rows_are_scaled_in_f32_then_rounded() {
+    let q: Vec<u8> = [-128i8, 127, 1, 0, -1, 77].iter().map(|&q| q as u8).collect();
+    let scales = [0.012_345_f32, 3.3e-3];
+    let expected = [-128.0, 127.0, 1.0, 0.0, -1.0, 77.0];
+    let expected: Vec<f32> = (0..6).map(|i| expected[i] * scales[i / 3]).collect();
+    let rounded: Vec<_> = expected.iter().map(|&x| bf16::from_f32(x)).collect();
+    let mut weights =
+        open(&[("w.weight", "I8", &[2, 3], q), ("w.weight_scale", "F32", &[2], f32s(&scales))]);
+    assert_eq!(weights.floats("w.weight", &[2, 3]).unwrap(), expected);
+    assert_eq!(&*weights.matrices(&["w"], [2, 3], false).unwrap().weight, rounded);
+    let rows = weights.rows("w.weight", [2, 3]).unwrap();
+    weights.finish().unwrap();
+    assert_eq!(rows.gather(&[1, 0, 1]).unwrap(), [&rounded[3..], &rounded].concat().repeat(2)[..9]);
+    holds(message(rows.gather(&[2])), &["'w.weight'", "id 2", "2 rows"]);
+}
+
+#[test]
+fn matrices_are_stacked_along_their_rows() {
+    let mut weights = open(&[
+        ("q.weight", "BF16", &[1, 2], bf16s(&[1.0, 2.0])),
+        ("k.weight", "F32", &[1, 2], f32s(&[3.0, 4.0])),
+        ("q.bias", "F32", &[1], f32s(&[5.0])),
+        ("k.bias", "BF16", &[1], bf16s(&[6.0])),
+    ]);
+    let matrix = weights.matrices(&["q", "k"], [1, 2], true).unwrap();
+    assert_eq!(&*matrix.weight, [1.0, 2.0, 3.0, 4.0].map(bf16::from_f32));
+    assert_eq!(matrix.bias.unwrap(), [5.0, 6.0]);
+    assert_eq!(matrix.rows, 2);
+}
+
+#[test]
+fn convolutions_become_taps_by_channels_with_padding() {
+    // out 2, in 3, 2×2: value = 100·out + 10·in + tap
+    let value = |o: usize, i: usize, t: usize| (100 * o + 10 * i + t) as f32;
+    let source: Vec<f32> = (0..24).map(|n| value(n / 12, n / 4 % 3, n % 4)).collect();
+    let mut weights = open(&[
+        ("conv.weight", "F32", &[2, 3, 2, 2], f32s(&source)),
+        ("conv.bias", "F32", &[2], f32s(&[1.0, 2.0])),
+        ("point.weight", "BF16", &[1, 2, 1, 1], bf16s(&[1.0, 2.0])),
+        ("point.bias", "F32", &[1], f32s(&[0.0])),
+    ]);
+    for padded in [3, 4] {
+        let matrix = weights.conv("conv", [2, 3, 2, 2], padded).unwrap();
+        assert_eq!((matrix.rows, matrix.taps, matrix.cols), (2, 4, padded));
+        for (n, x) in matrix.weight.iter().enumerate() {
+            let (o, t, i) = (n / (4 * padded), n / padded % 4, n % padded);
+            assert_eq!(x.to_f32(), if i < 3 { value(o, i, t) } else { 0.0 }, "{o} {t} {i}");
+        }
+        assert_eq!(matrix.bias.as_deref(), Some(&[1.0, 2.0][..]));
+    }
+    let point = weights.conv("point", [1, 2, 1, 1], 2).unwrap();
+    assert_eq!(&*point.weight, [1.0, 2.0].map(bf16::from_f32));
+    weights.finish().unwrap();
+}
+
+#[test]
+fn a_path_that_is_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.safetensors");
+    let error = Weights::open(&path).err().unwrap();
+    assert_eq!(error.exit_code(), 4);
+    holds(message::<()>(Err(error)), &["No such file"]);
+    fs::write(&path, "").unwrap();
+    holds(message(Weights::open(&path)), &["0 bytes long", "fetch it again"]);
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let error = Weights::open(&path).err().unwrap();
+    assert_eq!(error.exit_code(), 3);
+    holds(message::<()>(Err(error)), &["a directory", "expected a safetensors file"]);
+}
+
+#[test]
+fn a_file_cut_anywhere_or_lengthened_is_refused() {
+    let whole = file(&[("a", "F32", &[2], f32s(&[1.0, 2.0])), ("b", "I8", &[3], vec![0; 3])]);
+    for end in 0..whole.len() {
+        holds(refused(&whole[..end]), &["not a whole safetensors file"]);
+    }
+    refused(&[&whole[..], &[0]].concat());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.safetensors");
+    fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    holds(message(Weights::open(&path)), &["not a whole safetensors file"]);
+}
+
+#[test]
+fn a_header_that_lies() {
+    let with = |header: &str, data: &[u8]| {
+        refused(&[&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat())
+    };
+    with("this is not json", b"");
+    with("[]", b"");
+    with("{\"a\":1}", b"");
+    with("\u{1}", b"");
+    with(&"[".repeat(100_000), b"");
+    let info = |dtype: &str, shape: &str, offsets: &str| {
+        format!("{{\"a\":{{\"dtype\":\"{dtype}\",\"shape\":{shape},\"data_offsets\":{offsets}}}}}")
+    };
+    with(&info("F33", "[1]", "[0,4]"), &[0; 4]);
+    with(&info("F32", "[1]", "[0,8]"), &[0; 8]);
+    with(&info("F32", "[2]", "[0,4]"), &[0; 4]);
+    with(&info("F32", "[-1]", "[0,4]"), &[0; 4]);
+    with(&info("F32", "[1]", "[4,8]"), &[0; 8]);
+    with(&info("F32", "[1]", "[4,0]"), &[0; 4]);
+    with(&info("F32", "[1]", "[0,18446744073709551615]"), &[0; 4]);
+    with(&info("F32", "[9223372036854775807,9223372036854775807]", "[0,4]"), &[0; 4]);
+    for length in [u64::MAX, u64::MAX - 7, 1 << 40, 100_000_001, 9] {
+        let bytes = [&length.to_le_bytes()[..], b"12345678"].concat();
+        holds(refused(&bytes), &[&format!("a header of {length} bytes in a file of 16")]);
+    }
+    refused(&[&8u64.to_le_bytes()[..], b"\xff\xfe\xff\xff\xff\xff\xff\xff"].concat());
+}
+
+#[test]
+fn a_header_too_long_to_parse_is_refused_unread() {
+    let mut bytes = (MAX_HEADER + 1).to_le_bytes().to_vec();
+    bytes.resize(bytes.len() + MAX_HEADER as usize + 1, b' ');
+    holds(refused(&bytes), &["a header of 8388609 bytes"]);
+}
+
+#[test]
+fn missing_wrong_shape_wrong_dtype_and_leftover() {
+    let tensors: &[(&str, &str, &[usize], Vec<u8>)] = &[
+        ("a", "F32", &[2], f32s(&[1.0, 2.0])),
+        ("ids", "I64", &[1], vec![0; 8]),
+        ("z", "F32", &[], f32s(&[0.0])),
+    ];
+    let mut weights = open(tensors);
+    holds(message(weights.floats("b", &[2])), &["'b'", "shape [2]", "no tensor of that name"]);
+    for shape in [&[3][..], &[1, 2], &[2, 1], &[], &[0]] {
+        let wanted = format!("f32 or scaled int8 of shape {shape:?}");
+        holds(message(weights.floats("a", shape)), &["'a'", &wanted, "found f32 of shape [2]"]);
+        message(weights.bf16("a", shape));
+    }
+    holds(message(weights.bf16("ids", &[1])), &["'ids'", "bf16, f16", "found i64 of shape [1]"]);
+    assert_eq!(weights.floats("z", &[]).unwrap(), [0.0]);
+    assert_eq!(open(tensors).tensors().len(), 3);
+    let info = TensorInfo { name: "a", dtype: "f32".into(), shape: &[2], bytes: 8 };
+    assert_eq!(open(tensors).tensors().next(), Some(info));
+    let mut weights = open(tensors);
+    weights.floats("a", &[2]).unwrap();
+    let expected = "no tensors but the 1 of the config, found i64 of shape [1] and 1 more";
+    holds(message(weights.finish()), &["'ids'", expected]);
+}
+
+#[test]
+fn scales_that_are_missing_or_wrong() {
+    let q = || ("w", "I8", &[2, 1][..], vec![1, 2]);
+    let scale = |dtype, bytes| ("w_scale", dtype, &[2][..], bytes);
+    let mut weights = open(&[q()]);
+    holds(message(weights.floats("w", &[2, 1])), &["'w_scale'", "f32 of shape [2]", "no tensor"]);
+    let mut weights = open(&[q(), ("w_scale", "F32", &[1], f32s(&[1.0]))]);
+    holds(message(weights.bf16("w", &[2, 1])), &["'w_scale'", "found f32 of shape [1]"]);
+    let mut weights = open(&[q(), scale("BF16", bf16s(&[1.0, 1.0]))]);
+    holds(message(weights.bf16("w", &[2, 1])), &["'w_scale'", "found bf16 of shape [2]"]);
+    let mut weights = open(&[q(), scale("F32", f32s(&[1.0, f32::NAN]))]);
+    holds(message(weights.bf16("w", &[2, 1])), &["'w_scale'", "finite", "at [1]"]);
+    holds(message(weights.rows("w", [2, 1])), &["'w_scale'", "finite", "at [1]"]);
+    let mut weights = open(&[q(), scale("F32", f32s(&[1.0, 3e38]))]);
+    holds(message(weights.bf16("w", &[2, 1])), &["'w'", "finite", "overflow", "at [1, 0]"]);
+    holds(message(weights.rows("w", [2, 1])), &["'w_scale'", "overflow", "at [1]"]);
+}
+
+#[test]
+fn values_that_are_not_finite() {
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let mut values = [0.5; 6];
+        values[4] = bad;
+        let half = values.iter().flat_map(|&x| f16::from_f32(x).to_le_bytes()).collect();
+        let kinds = [("BF16", bf16s(&values)), ("F32", f32s(&values)), ("F16", half)];
+        for (dtype, bytes) in kinds {
+            let mut weights = open(&[("w", dtype, &[2, 3], bytes)]);
+            holds(message(weights.bf16("w", &[2, 3])), &["'w'", "finite values", "at [1, 1]"]);
+            holds(message(weights.floats("w", &[2, 3])), &["'w'", "at [1, 1]"]);
+            holds(message(weights.rows("w", [2, 3])), &["'w'", "at [1, 1]"]);
+        }
+    }
+    // Finite in f32, but infinite once rounded to bf16.
+    let mut weights = open(&[("w", "F32", &[1], f32s(&[f32::MAX]))]);
+    holds(message(weights.bf16("w", &[1])), &["overflow at [0]"]);
+    assert_eq!(weights.floats("w", &[1]).unwrap(), [f32::MAX]);
+}
+
+#[test]
+fn empty_tensors_do_no_harm() {
+    let tensors: &[(&str, &str, &[usize], Vec<u8>)] = &[
+        ("none.weight", "BF16", &[0, 3], vec![]),
+        ("q", "I8", &[0, 3], vec![]),
+        ("q_scale", "F32", &[0], vec![]),
+        ("wide", "BF16", &[0, usize::MAX, usize::MAX], vec![]),
+    ];
+    let mut weights = open(tensors);
+    assert_eq!(weights.matrices(&["none"], [0, 3], false).unwrap().weight.len(), 0);
+    assert!(weights.floats("q", &[0, 3]).unwrap().is_empty());
+    assert_eq!(weights.bf16("wide", &[0, usize::MAX, usize::MAX]).unwrap().len(), 0);
+    holds(message(weights.rows("q", [0, 3]).unwrap().gather(&[0])), &["0 rows"]);
+    weights.finish().unwrap();
+    assert!(Weights::from_bytes("test.safetensors", file(&[])).unwrap().finish().is_ok());
+}

@@ -1,0 +1,245 @@
+//! The command line as a user meets it: what it writes, what it prints, how it fails.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const PROMPT: &str = "two apples and a cat on a blue background";
+
+fn muse(arguments: &[&str]) -> Output {
+    muse_in(Path::new(env!("CARGO_MANIFEST_DIR")), arguments)
+}
+
+fn muse_in(directory: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_muse"))
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Runs and expects failure with `code`, every one of `words` in stderr, no panic, nothing on
+/// stdout.
+fn fails(arguments: &[&str], code: i32, words: &[&str]) {
+    let output = muse(arguments);
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+    assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{arguments:?}: no {word:?} in {stderr}");
+    }
+    assert_eq!(text(&output.stdout), "", "{arguments:?}");
+}
+
+fn path(directory: &tempfile::TempDir, name: &str) -> String {
+    directory.path().join(name).display().to_string()
+}
+
+fn png_text(file: &str) -> Vec<(String, String)> {
+    let decoder = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(file).unwrap()));
+    let reader = decoder.read_info().unwrap();
+    let info = reader.info();
+    let plain = info.uncompressed_latin1_text.iter().map(|t| (t.keyword.clone(), t.text.clone()));
+    let utf8 = info.utf8_text.iter().map(|t| (t.keyword.clone(), t.get_text().unwrap()));
+    plain.chain(utf8).collect()
+}
+
+#[test]
+fn generate_writes_a_png_that_says_how_it_was_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = path(&directory, "out.png");
+    let output = muse(&["generate", PROMPT, "-o", &out, "--seed", "7", "--steps", "5"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), format!("{out}\n"));
+    let summary = text(&output.stderr);
+    for word in
+        ["seed 7", "load", "text", "base", "5 steps", "super-res", "ms each", "vq", "tokens"]
+    {
+        assert!(summary.contains(word), "no {word:?} in {summary}");
+    }
+    let chunks = png_text(&out);
+    let chunk =
+        |name: &str| &chunks.iter().find(|(k, _)| k == name).unwrap_or_else(|| panic!("{name}")).1;
+    assert_eq!(chunk("prompt"), PROMPT);
+    assert_eq!(chunk("seed"), "7");
+    assert!(chunk("settings").contains("\"steps\":5"));
+    assert!(chunk("model").starts_with("demo "));
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "nothing but the image is left");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_on_one_and_two_threads() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut images = Vec::new();
+    for (threads, seed) in [("1", "3"), ("2", "3"), ("2", "4")] {
+        let out = path(&directory, &format!("{threads}-{seed}.png"));
+        let output = muse(&["generate", PROMPT, "-o", &out, "--seed", seed, "--threads", threads]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        images.push(std::fs::read(&out).unwrap());
+    }
+    assert!(images[0] == images[1], "threads change the image");
+    assert!(images[1] != images[2], "the seed does not change the image");
+}
+
+#[test]
+fn count_grid_prompts_preview_and_json() {
+    let directory = tempfile::tempdir().unwrap();
+    let (sheet, gif) = (path(&directory, "sheet.png"), path(&directory, "preview.gif"));
+    let arguments = [
+        "generate",
+        PROMPT,
+        "--count",
+        "3",
+        "--grid",
+        "--size",
+        "base",
+        "-o",
+        &sheet,
+        "--preview",
+        &gif,
+    ];
+    let output = muse(&arguments);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), format!("{sheet}\n"));
+    assert!(std::fs::read(&gif).unwrap().starts_with(b"GIF89a"));
+
+    let prompts = path(&directory, "prompts.txt");
+    std::fs::write(&prompts, "a dog\na frog in the sea\n").unwrap();
+    let images = path(&directory, "images");
+    let output =
+        muse(&["generate", "--prompts", &prompts, "-o", &images, "--size", "base", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines: Vec<serde_json::Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[1]["request"]["prompt"], "a frog in the sea");
+    assert_eq!(lines[1]["width"], 64);
+    assert!(lines[0]["seconds"]["load"].as_f64().unwrap() > 0.0);
+    for i in 0..2 {
+        assert!(PathBuf::from(&images).join(format!("{i:04}.png")).is_file());
+    }
+}
+
+#[test]
+fn info_and_check_describe_the_bundled_model() {
+    let info = muse(&["info", "models/demo"]);
+    assert!(info.status.success(), "{}", text(&info.stderr));
+    for word in ["BertModel", "Muse 8×8", "Muse 16×16", "VQModel", "i8", "total"] {
+        assert!(text(&info.stdout).contains(word), "no {word:?} in {}", text(&info.stdout));
+    }
+    let check = muse(&["check"]);
+    assert!(check.status.success(), "{}", text(&check.stderr));
+    assert!(text(&check.stdout).contains("none left over"));
+    let json = muse(&["info", "--json"]);
+    let value: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(value["config"]["base"]["grid"], serde_json::json!([8, 8]));
+}
+
+#[test]
+fn prompts_that_cannot_be_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = path(&directory, "out.png");
+    fails(&["generate", "", "-o", &out], 2, &["prompt", "empty"]);
+    fails(&["generate", " \n\t", "-o", &out], 2, &["prompt", "empty"]);
+    fails(
+        &["generate", &"cat ".repeat(10_000), "-o", &out],
+        2,
+        &["prompt", "10002 tokens", "at most"],
+    );
+    let long = "cat ".repeat(10_000);
+    fails(
+        &["generate", PROMPT, "--negative", &long, "-o", &out],
+        2,
+        &["negative prompt", "at most"],
+    );
+    fails(&["generate"], 2, &["PROMPT"]);
+    assert!(!Path::new(&out).exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_prompt_that_is_not_utf8() {
+    use std::os::unix::ffi::OsStrExt;
+    let prompt = std::ffi::OsStr::from_bytes(b"a c\xffat");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_muse")).arg("generate").arg(prompt).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).to_lowercase().contains("utf-8"), "{}", text(&output.stderr));
+
+    let directory = tempfile::tempdir().unwrap();
+    let prompts = path(&directory, "prompts.txt");
+    std::fs::write(&prompts, b"a dog\na c\xffat\n").unwrap();
+    fails(
+        &["generate", "--prompts", &prompts, "-o", &path(&directory, "x")],
+        4,
+        &["prompts.txt", "UTF-8"],
+    );
+}
+
+#[test]
+fn settings_that_cannot_be_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = path(&directory, "out.png");
+    let with = |option: &str, value: &str, words: &[&str]| {
+        fails(&["generate", PROMPT, "-o", &out, &format!("{option}={value}")], 2, words);
+    };
+    with("--steps", "0", &["steps", "at least 1"]);
+    with("--steps", "65", &["steps: 65", "1 to 64"]);
+    with("--superres-steps", "257", &["steps: 257", "1 to 256"]);
+    with("--guidance", "NaN", &["guidance", "NaN", "from 0 to 100"]);
+    with("--guidance", "1e9", &["guidance", "1000000000"]);
+    with("--guidance", "-1", &["guidance", "-1"]);
+    with("--temperature", "inf", &["temperature", "inf"]);
+    with("--token-temperature", "-0.5", &["token temperature"]);
+    with("--count", "0", &["--count"]);
+    with("--threads", "0", &["--threads"]);
+    with("--seed", "-1", &["--seed"]);
+    with("--size", "huge", &["--size"]);
+    fails(&["generate", PROMPT, "-o", &out, "--device", "cuda"], 5, &["cuda", "--device cpu"]);
+    assert!(!Path::new(&out).exists());
+}
+
+#[test]
+fn outputs_that_cannot_be_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = path(&directory, "out.png");
+    std::fs::write(&out, "mine").unwrap();
+    fails(&["generate", PROMPT, "-o", &out], 4, &["out.png", "exists", "--force"]);
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "mine");
+    let output = muse(&["generate", PROMPT, "-o", &out, "--force", "--size", "base"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(std::fs::read(&out).unwrap().starts_with(b"\x89PNG"));
+
+    let folder = directory.path().display().to_string();
+    fails(&["generate", PROMPT, "-o", &folder], 4, &[&folder, "directory"]);
+    fails(&["generate", PROMPT, "-o", "/proc/muse/out.png"], 4, &["/proc/muse/out.png"]);
+    fails(
+        &["generate", PROMPT, "-o", &path(&directory, "no/such/out.png")],
+        4,
+        &["no/such/out.png"],
+    );
+    fails(
+        &["generate", "--prompts", &path(&directory, "none.txt")],
+        4,
+        &["none.txt", "reading prompts"],
+    );
+}
+
+/// The kernel's always-full device: opening succeeds, writing does not.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_leaves_nothing_behind() {
+    fails(&["generate", PROMPT, "--force", "--size", "base", "-o", "/dev/full"], 4, &["/dev/full"]);
+}
+
+#[test]
+fn the_model_is_found_from_a_directory_below_it() {
+    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let output = muse_in(directory.path(), &["generate", PROMPT, "--size", "base"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(directory.path().join("out.png").is_file(), "the default output is out.png");
+}

@@ -1,0 +1,217 @@
+//! Every stage against its reference, on the bundled checkpoint: golden tensors of
+//! `tools/reference/goldens.py` (transformers' BertModel, diffusers' VQModel, an f64 transformer).
+//!
+//! The rule: the error may be at most twice that of the reference's own bf16 run, in its largest
+//! and in its root mean square value. The tolerances come from the golden files, not from here.
+
+use muse::config::Config;
+use muse::cpu::Cpu;
+use muse::decode::{DecodeOptions, Stage, decode};
+use muse::device::{Device, Masked};
+use muse::models::MaskedModel;
+use muse::models::muse::{Muse, Text};
+use muse::tensor::{DType, Tensor};
+use muse::text::bert::Bert;
+use muse::tokenizer::Tokenizer;
+use muse::vq::Vq;
+use muse::weights::Weights;
+
+type Buffer = <Cpu as Device>::Buffer;
+
+const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
+
+fn model(file: &str) -> Weights {
+    Weights::open(format!("{MODEL}/{file}")).expect("the bundled checkpoint")
+}
+
+/// One golden file.
+struct Golden(safetensors::SafeTensors<'static>);
+
+impl Golden {
+    fn open(stage: &str) -> Self {
+        let path = format!("{}/tests/golden/{stage}.safetensors", env!("CARGO_MANIFEST_DIR"));
+        let bytes = std::fs::read(path).expect("golden file").leak();
+        Golden(safetensors::SafeTensors::deserialize(bytes).expect("golden file"))
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        let data = self.0.tensor(name).expect(name);
+        data.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    }
+
+    fn ids(&self, name: &str) -> Vec<u32> {
+        let data = self.0.tensor(name).expect(name);
+        data.data().chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+    }
+
+    /// Holds `got` to twice the error of the reference's bf16 run.
+    fn check(&self, name: &str, got: &[f32]) {
+        let exact = self.floats(name);
+        let [max_allowed, rms_allowed] = self.floats(&format!("{name}.bf16_error"))[..] else {
+            panic!("{name}.bf16_error holds two numbers");
+        };
+        assert_eq!(got.len(), exact.len(), "{name}: size");
+        let errors = got.iter().zip(&exact).map(|(g, e)| f64::from(g - e).abs());
+        let max = errors.clone().fold(0.0, f64::max);
+        let rms = (errors.map(|e| e * e).sum::<f64>() / exact.len() as f64).sqrt();
+        println!(
+            "{name}: error max {:.2} and rms {:.2} of the bf16 reference's",
+            max / f64::from(max_allowed),
+            rms / f64::from(rms_allowed)
+        );
+        assert!(max <= 2.0 * f64::from(max_allowed), "{name}: max error {max}, bf16 {max_allowed}");
+        assert!(rms <= 2.0 * f64::from(rms_allowed), "{name}: rms error {rms}, bf16 {rms_allowed}");
+    }
+}
+
+fn floats(device: &Cpu, tensor: &Tensor<Buffer>) -> Vec<f32> {
+    match tensor.dtype() {
+        DType::F32 => device.download(tensor).unwrap(),
+        _ => device.download::<half::bf16>(tensor).unwrap().iter().map(|v| v.to_f32()).collect(),
+    }
+}
+
+#[test]
+fn bert_agrees_with_transformers() {
+    let (device, golden) = (Cpu::new(None).unwrap(), Golden::open("bert"));
+    let config = Config::read(MODEL).unwrap();
+    let bert =
+        Bert::load(&device, model("text_encoder.safetensors"), &config.text_encoder).unwrap();
+    let tokenizer = Tokenizer::open(format!("{MODEL}/tokenizer.json")).unwrap();
+    let prompts = [
+        "two apples and a cat on a blue background",
+        "",
+        "a kitty, a hound & a bumblebee über 3 things?",
+    ];
+    for (i, prompt) in prompts.iter().enumerate() {
+        let ids = golden.ids(&format!("ids.{i}"));
+        assert_eq!(tokenizer.encode(prompt, 64).unwrap().ids, ids, "{prompt:?}");
+        let states = bert.encode(&device, &ids).unwrap();
+        golden.check(&format!("states.{i}"), &floats(&device, &states));
+    }
+}
+
+fn vq_agrees_with_diffusers(name: &str) {
+    let (device, golden) = (Cpu::new(None).unwrap(), Golden::open(name));
+    let config = Config::read(MODEL).unwrap();
+    let (config, grid) = match name {
+        "vq_base" => (config.vq_base, config.base.grid),
+        _ => (config.vq_superres.unwrap(), config.superres.unwrap().grid),
+    };
+    let vq = Vq::load(&device, model(&format!("{name}.safetensors")), &config).unwrap();
+
+    let tokens = device.upload(&golden.ids("tokens"), [grid[0] * grid[1]]).unwrap();
+    let image = vq.decode_float(&device, &tokens, grid).unwrap();
+    golden.check("pixels", &floats(&device, &image));
+
+    let (height, width) = (image.dim(1), image.dim(2));
+    let bytes = golden.0.tensor("image").unwrap().data().to_vec();
+    let pixels = device.upload(&bytes, [height, width, 3]).unwrap();
+    let latents = vq.latents(&device, &pixels).unwrap();
+    golden.check("latents", &floats(&device, &latents));
+
+    // Codes may differ only where the two nearest are closer together than the latents' error.
+    let ids: Vec<u32> = device.download(&vq.encode(&device, &pixels).unwrap()).unwrap();
+    let allowed = 2.0 * golden.floats("latents.bf16_error")[0];
+    let margins = golden.floats("margin");
+    let width = config.vq_embed_dim as f32;
+    for (i, (got, want)) in ids.iter().zip(golden.ids("ids")).enumerate() {
+        assert!(
+            *got == want || margins[i] < 2.0 * allowed * width.sqrt(),
+            "token {i}: {got}, not {want}"
+        );
+    }
+    let same = ids.iter().zip(golden.ids("ids")).filter(|(a, b)| **a == *b).count();
+    println!("{name}: {same} of {} codes equal", ids.len());
+    assert!(same * 10 >= ids.len() * 9, "{same} of {} codes equal", ids.len());
+}
+
+#[test]
+fn base_vq_agrees_with_diffusers() {
+    vq_agrees_with_diffusers("vq_base");
+}
+
+#[test]
+fn superres_vq_agrees_with_diffusers() {
+    vq_agrees_with_diffusers("vq_superres");
+}
+
+/// The text states of a golden file: sequences 0 and 1.
+fn text(device: &Cpu, golden: &Golden, width: usize) -> Text<Cpu> {
+    let sequences = ["text.0", "text.1"].map(|name| golden.floats(name));
+    let lengths = sequences.each_ref().map(|s| s.len() / width);
+    let longest = lengths[0].max(lengths[1]);
+    let mut padded = vec![half::bf16::ZERO; 2 * longest * width];
+    for (b, sequence) in sequences.iter().enumerate() {
+        for (p, v) in padded[b * longest * width..].iter_mut().zip(sequence) {
+            *p = half::bf16::from_f32(*v);
+        }
+    }
+    Text { states: device.upload(&padded, [2 * longest, width]).unwrap(), lengths, batch: 2 }
+}
+
+fn transformer(
+    device: &Cpu,
+    name: &str,
+    golden: &Golden,
+) -> (Muse<Cpu>, Text<Cpu>, Option<Tensor<Buffer>>) {
+    let config = Config::read(MODEL).unwrap();
+    let config = if name == "base" { config.base } else { config.superres.unwrap() };
+    let muse = Muse::load(device, model(&format!("{name}.safetensors")), &config).unwrap();
+    let coarse = config.coarse.as_ref().map(|_| {
+        let tokens = golden.ids("coarse");
+        device.upload(&tokens, [tokens.len()]).unwrap()
+    });
+    (muse, text(device, golden, config.text_size), coarse)
+}
+
+/// Both rows of the batch, each with its own text, at the masked positions of the golden file.
+fn logits_agree(name: &str) {
+    let (device, golden) = (Cpu::new(None).unwrap(), Golden::open(name));
+    let (muse, text, coarse) = transformer(&device, name, &golden);
+    let mut prepared = muse.prepare(&device, &text, coarse.as_ref()).unwrap();
+    let mut masked = Masked::new(&device, &golden.ids("tokens"), muse.mask_token()).unwrap();
+    let n = golden.ids("positions").len(); // the first masked positions
+    masked.positions.reshape([n]);
+    let logits = floats(&device, prepared.logits(&device, &masked, 2).unwrap());
+    let (conditional, unconditional) = logits.split_at(logits.len() / 2);
+    golden.check("logits.0", conditional);
+    golden.check("logits.1", unconditional);
+    let alone = floats(&device, prepared.logits(&device, &masked, 1).unwrap());
+    assert_eq!(alone, conditional, "the conditional rows do not depend on the unconditional ones");
+}
+
+#[test]
+fn base_logits_agree_with_the_f64_transformer() {
+    logits_agree("base");
+}
+
+#[test]
+fn superres_logits_agree_with_the_f64_transformer() {
+    logits_agree("superres");
+}
+
+#[test]
+fn decoding_leaves_known_tokens_alone_and_nothing_masked() {
+    let (device, golden) = (Cpu::new(None).unwrap(), Golden::open("base"));
+    let (muse, text, _) = transformer(&device, "base", &golden);
+    let mut prepared = muse.prepare(&device, &text, None).unwrap();
+    let start = golden.ids("tokens");
+    let mut masked = Masked::new(&device, &start, muse.mask_token()).unwrap();
+    let options = DecodeOptions {
+        steps: 7,
+        guidance_start: 1.0,
+        guidance: 3.0,
+        temperature: 1.5,
+        token_temperature: 1.0,
+        top_k: 0,
+    };
+    let stage =
+        Stage { name: "base", index: 0, grid: [8, 8], mask_token: muse.mask_token(), seed: 11 };
+    decode(&device, &mut prepared, &mut masked, &options, stage, None).unwrap();
+    let end: Vec<u32> = device.download(&masked.tokens).unwrap();
+    for (before, after) in start.iter().zip(&end) {
+        assert!(*after < muse.mask_token());
+        assert!(*before == muse.mask_token() || before == after);
+    }
+}

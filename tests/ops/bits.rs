@@ -1,0 +1,108 @@
+//! The bits themselves: the same on every machine, in debug and in release.
+//!
+//! A change of one of these hashes is a change of what users get for a seed: say so in the changelog.
+
+use crate::judge::*;
+use half::bf16;
+use muse::device::{Activation, Attention, Conv, Heads, HostMatrix, Masked, Norm, Sampling};
+use muse::ops;
+use muse::rng::NoiseKey;
+
+/// FNV-1a.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xCBF2_9CE4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01B3))
+}
+
+fn pin(name: &str, expected: u64, run: impl Fn(&muse::cpu::Cpu) -> Vec<u32>) {
+    let got = hash(bytemuck::cast_slice(&everywhere(name, run)));
+    assert_eq!(
+        got, expected,
+        "{name}: the result's hash is {got:#018x}, should be {expected:#018x}"
+    );
+}
+
+#[test]
+fn linear_gelu() {
+    let (m, n, k) = (33, 70, 600);
+    let mut random = Random(1);
+    let (x, w) = (random.halves(m * k, 1.0), random.halves(n * k, 0.04));
+    let bias = random.floats(n, 1.0);
+    pin("linear", 0x89aa_03d5_4faf_881b, |device| {
+        let (weight, bias) = ((&w).into(), Some(bias.clone()));
+        let weight =
+            ops::pack(device, HostMatrix { weight, bias, rows: n, cols: k, taps: 1 }).unwrap();
+        let x = input(device, &x, [m, k]);
+        let mut y = output::<f32>(device, [m, n]);
+        ops::linear(device, &mut y.tensor, &x.tensor, &weight, Activation::Gelu).unwrap();
+        bits(&y.floats(device))
+    });
+}
+
+#[test]
+fn attention() {
+    let sizes =
+        Attention { batch: 1, heads: 2, head_dim: 64, queries: 50, keys: 90, lengths: [85, 0] };
+    let mut random = Random(2);
+    let [q, k, v] = [50, 90, 90].map(|rows| random.halves(rows * 128, 1.5));
+    pin("attention", 0xd68f_0cd5_9201_9e87, |device| {
+        let q = input(device, &q, [50, 128]);
+        let (k, v) = (input(device, &k, [90, 128]), input(device, &v, [90, 128]));
+        let [q, k, v] = [&q, &k, &v].map(|x| Heads { tensor: &x.tensor, offset: 0 });
+        let mut y = output::<bf16>(device, [50, 128]);
+        ops::attention(device, &mut y.tensor, q, k, v, sizes).unwrap();
+        bits(&y.floats(device))
+    });
+}
+
+#[test]
+fn conv_and_norms() {
+    let (h, w, c) = (12, 10, 24);
+    let mut random = Random(3);
+    let (x, weights) = (random.halves(h * w * c, 1.0), random.halves(9 * c * c, 0.1));
+    let (scale, shift) = (random.floats(c, 1.0), random.floats(c, 1.0));
+    pin("norms", 0x8632_fda4_21bb_4bd9, |device| {
+        let norm = || Norm {
+            weight: input(device, &scale, [c]).tensor,
+            bias: input(device, &shift, [c]).tensor,
+            epsilon: 1e-6,
+        };
+        let matrix =
+            HostMatrix { weight: (&weights).into(), bias: None, rows: c, cols: c, taps: 9 };
+        let weight = ops::pack(device, matrix).unwrap();
+        let x = input(device, &x, [1, h, w, c]);
+        let mut y = output::<bf16>(device, [1, h, w, c]);
+        ops::group_norm_silu(device, &mut y.tensor, &x.tensor, &norm(), 8).unwrap();
+        let mut z = output::<f32>(device, [1, 2 * h, 2 * w, c]);
+        ops::conv2d(device, &mut z.tensor, &y.tensor, &weight, Conv::Up, None).unwrap();
+        let mut out = output::<f32>(device, [4 * h * w, c]);
+        ops::layer_norm(device, &mut out.tensor, &z.tensor, &norm(), None).unwrap();
+        bits(&out.floats(device))
+    });
+}
+
+#[test]
+fn sampling() {
+    let (n, v) = (20, 500);
+    let logits = Random(4).floats(2 * n * v, 2.0);
+    let positions: Vec<u32> = (0..n as u32).collect();
+    pin("sampling", 0x647e_9aae_45b8_169b, |device| {
+        let mut masked = Masked {
+            tokens: input(device, &positions, [n]).tensor,
+            positions: input(device, &positions, [n]).tensor,
+            remaining: output::<u32>(device, [0]).tensor,
+            sampled: output::<u32>(device, [n]).tensor,
+            confidence: output::<f32>(device, [n]).tensor,
+        };
+        let noise = NoiseKey { seed: 99, stage: 1, step: 2 };
+        let sampling = Sampling { guidance: 2.5, temperature: 0.9, top_k: 0, noise };
+        let logits = input(device, &logits, [2 * n, v]);
+        ops::guide_and_sample(device, &mut masked, &logits.tensor, sampling).unwrap();
+        let mut all: Vec<u32> = muse::device::Device::download(device, &masked.sampled).unwrap();
+        let confidence: Vec<f32> =
+            muse::device::Device::download(device, &masked.confidence).unwrap();
+        all.extend(bits(&confidence));
+        all
+    });
+}

@@ -1,0 +1,122 @@
+//! `conv2d`, every geometry.
+
+use crate::judge::*;
+use muse::device::{Conv, HostMatrix};
+use muse::ops;
+use muse::tensor::DType;
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    geometry: Conv,
+    size: (usize, usize, usize, usize), // batch, height, width, channels
+    out: usize,                         // channels
+    dtype: DType,
+    residual: bool,
+    bias: bool,
+}
+
+fn cases() -> Vec<Case> {
+    let sizes = [
+        ((1, 2, 2, 1), 1),
+        ((1, 4, 6, 3), 5),
+        ((2, 6, 4, 4), 33),
+        ((1, 2, 32, 16), 16),
+        ((2, 10, 18, 8), 17),
+        ((1, 16, 16, 32), 48),
+        ((1, 2, 4, 300), 20),
+    ];
+    let mut cases = Vec::new();
+    for geometry in [Conv::Point, Conv::Same, Conv::Down, Conv::Up] {
+        for (i, (size, out)) in sizes.into_iter().enumerate() {
+            let (dtype, residual) =
+                [(DType::BF16, false), (DType::BF16, true), (DType::F32, false)][i % 3];
+            cases.push(Case { geometry, size, out, dtype, residual, bias: i % 2 == 0 });
+        }
+    }
+    // Odd heights and widths, where the geometry allows them; and one pixel.
+    for geometry in [Conv::Point, Conv::Same, Conv::Up] {
+        for size in [(1, 1, 1, 7), (2, 5, 3, 2), (1, 3, 29, 15)] {
+            let dtype = DType::BF16;
+            cases.push(Case { geometry, size, out: 9, dtype, residual: true, bias: true });
+        }
+    }
+    cases
+}
+
+#[test]
+fn conv2d_agrees_with_the_judge() {
+    for case in cases() {
+        let Case { geometry, size: (batch, height, width, c), out: n, dtype, residual, bias } =
+            case;
+        let (rows, columns) = (geometry.output(height), geometry.output(width));
+        let taps = geometry.taps();
+        let mut random = Random((height * 997 + width * 31 + c) as u64);
+        let x = random.halves(batch * height * width * c, 1.0);
+        let w = random.halves(n * taps * c, 1.0 / ((taps * c) as f32).sqrt());
+        let b = random.floats(n, 1.0);
+        let add = random.halves(batch * rows * columns * n, 1.0);
+
+        let got = everywhere(case, |device| {
+            let x = input(device, &x, [batch, height, width, c]);
+            let add = input(device, &add, [batch, rows, columns, n]);
+            let matrix = HostMatrix {
+                weight: (&w).into(),
+                bias: bias.then(|| b.clone()),
+                rows: n,
+                cols: c,
+                taps,
+            };
+            let weight = ops::pack(device, matrix).unwrap();
+            let mut y = float_output(device, dtype, [batch, rows, columns, n]);
+            let residual = residual.then_some(&add.tensor);
+            ops::conv2d(device, &mut y.tensor, &x.tensor, &weight, geometry, residual).unwrap();
+            bits(&y.floats(device))
+        });
+
+        let (mut judge, mut naive) = (Vec::new(), Vec::new());
+        for (i, add) in add.iter().enumerate() {
+            let (pixel, j) = (i / n, i % n);
+            let (image, oy, ox) = (pixel / columns / rows, pixel / columns % rows, pixel % columns);
+            let (mut exact, mut sum) = (0.0f64, 0.0f32);
+            for tap in 0..taps {
+                let (ky, kx) = ((tap / 3) as isize, (tap % 3) as isize);
+                let (oy, ox) = (oy as isize, ox as isize);
+                let (h, w_) = (height as isize, width as isize);
+                let (y, x_) = match geometry {
+                    Conv::Point => (oy, ox),
+                    Conv::Same => (oy + ky - 1, ox + kx - 1),
+                    Conv::Down => (2 * oy + ky, 2 * ox + kx),
+                    Conv::Up => {
+                        // A pixel of the doubled image, padded there.
+                        let (y, x) = (oy + ky - 1, ox + kx - 1);
+                        if y < 0 || x < 0 || y >= 2 * h || x >= 2 * w_ {
+                            (-1, -1)
+                        } else {
+                            (y / 2, x / 2)
+                        }
+                    }
+                };
+                if y < 0 || x_ < 0 || y >= h || x_ >= w_ {
+                    continue;
+                }
+                let at = ((image * height + y as usize) * width + x_ as usize) * c;
+                for channel in 0..c {
+                    let (a, w) = (x[at + channel], w[(j * taps + tap) * c + channel]);
+                    exact += a.to_f64() * w.to_f64();
+                    sum += a.to_f32() * w.to_f32();
+                }
+            }
+            if bias {
+                exact += f64::from(b[j]);
+                sum += b[j];
+            }
+            if residual {
+                exact += add.to_f64();
+                sum += add.to_f32();
+            }
+            judge.push(exact);
+            naive.push(stored(sum, dtype));
+        }
+        check(case, &floats(&got), &judge, &naive, dtype);
+    }
+}

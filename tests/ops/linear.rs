@@ -1,0 +1,145 @@
+//! `linear` and `linear_add`.
+
+use crate::judge::*;
+use half::bf16;
+use muse::device::{Activation, HostMatrix};
+use muse::ops;
+use muse::tensor::DType;
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    m: usize,
+    n: usize,
+    k: usize,
+    bias: bool,
+    activation: Activation,
+    out: DType,
+    add: bool, // linear_add
+    scale: f32,
+}
+
+/// Sizes: single rows and columns, odd K, column tails either side of a vector, row tails of every
+/// register tile, several slices of K, and two that are large enough for threads.
+const SIZES: [(usize, usize, usize); 15] = [
+    (1, 1, 1),
+    (1, 33, 3),
+    (2, 48, 257),
+    (3, 16, 15),
+    (5, 17, 2),
+    (8, 32, 1),
+    (13, 33, 64),
+    (14, 31, 31),
+    (15, 64, 40),
+    (29, 15, 33),
+    (43, 100, 18),
+    (1, 520, 1024),
+    (27, 50, 777),
+    (65, 97, 257),
+    (130, 130, 66),
+];
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (i, (m, n, k)) in SIZES.into_iter().enumerate() {
+        let case = Case {
+            m,
+            n,
+            k,
+            bias: true,
+            activation: Activation::None,
+            out: DType::BF16,
+            add: false,
+            scale: 1.0,
+        };
+        cases.push(Case { bias: i % 2 == 0, ..case });
+        cases.push(Case { activation: Activation::Gelu, ..case });
+        cases.push(Case { out: DType::F32, bias: i % 2 == 1, ..case });
+        cases.push(Case { out: DType::F32, add: true, ..case });
+    }
+    let extreme = Case { out: DType::F32, scale: 1e17, ..cases[4 * 6] };
+    cases.push(extreme);
+    cases.push(Case { scale: 1e-17, ..extreme });
+    cases.push(Case { scale: 30.0, activation: Activation::Gelu, ..extreme });
+    cases
+}
+
+#[test]
+fn linear_agrees_with_the_judge() {
+    for case in cases() {
+        let Case { m, n, k, bias, activation, out, add, scale } = case;
+        let mut random = Random((m * 1_000_003 + n * 1009 + k) as u64);
+        let x = random.halves(m * k, scale);
+        let w = random.halves(n * k, scale / (k as f32).sqrt());
+        let b = random.floats(n, scale);
+        let residual = random.floats(m * n, 1.0);
+
+        let got = everywhere(case, |device| {
+            let x = input(device, &x, [m, k]);
+            let matrix = HostMatrix {
+                weight: (&w).into(),
+                bias: bias.then(|| b.clone()),
+                rows: n,
+                cols: k,
+                taps: 1,
+            };
+            let weight = ops::pack(device, matrix).unwrap();
+            let mut y = float_output(device, out, [m, n]);
+            if add {
+                y = input(device, &residual, [m, n]);
+                ops::linear_add(device, &mut y.tensor, &x.tensor, &weight).unwrap();
+            } else {
+                ops::linear(device, &mut y.tensor, &x.tensor, &weight, activation).unwrap();
+            }
+            bits(&y.floats(device))
+        });
+
+        let (mut judge, mut naive) = (Vec::new(), Vec::new());
+        for (i, &residual) in residual.iter().enumerate() {
+            let (row, column) = (&x[i / n * k..][..k], &w[i % n * k..][..k]);
+            let (mut exact, mut sum) = (0.0f64, 0.0f32);
+            for (&a, &w) in row.iter().zip(column) {
+                exact += a.to_f64() * w.to_f64();
+                sum += a.to_f32() * w.to_f32();
+            }
+            if bias {
+                exact += f64::from(b[i % n]);
+                sum += b[i % n];
+            }
+            if activation == Activation::Gelu {
+                let half = std::f64::consts::FRAC_1_SQRT_2;
+                exact = 0.5 * exact * (1.0 + erf(exact * half));
+                sum = 0.5 * sum * (1.0 + erf(f64::from(sum) * half) as f32);
+            }
+            if add {
+                exact += f64::from(residual);
+                sum += residual;
+            }
+            judge.push(exact);
+            naive.push(stored(sum, out));
+        }
+        check(case, &floats(&got), &judge, &naive, out);
+    }
+}
+
+/// A row's result does not depend on the rows beside it.
+#[test]
+fn rows_do_not_depend_on_the_batch() {
+    let (m, n, k) = (37, 49, 95);
+    let mut random = Random(3);
+    let (x, w) = (random.halves(m * k, 1.0), random.halves(n * k, 1.0));
+    for device in devices() {
+        let matrix = HostMatrix { weight: (&w).into(), bias: None, rows: n, cols: k, taps: 1 };
+        let weight = ops::pack(device, matrix).unwrap();
+        let run = |x: &[bf16]| {
+            let rows = x.len() / k;
+            let mut y = output::<f32>(device, [rows, n]);
+            let x = input(device, x, [rows, k]);
+            ops::linear(device, &mut y.tensor, &x.tensor, &weight, Activation::None).unwrap();
+            bits(&y.floats(device))
+        };
+        let whole = run(&x);
+        for rows in [1, 2, 14, 20] {
+            assert_eq!(run(&x[..rows * k]), whole[..rows * n], "{rows} rows");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `layer_norm` and `group_norm_silu`.
+
+use crate::judge::*;
+use half::bf16;
+use muse::device::{Norm, Select};
+use muse::ops;
+use muse::tensor::DType;
+
+/// (rows, channels, mean, spread)
+const ROWS: [(usize, usize, f32, f32); 10] = [
+    (1, 1, 0.0, 1.0),
+    (3, 3, 1.0, 1.0),
+    (2, 15, 0.0, 1e-4),
+    (5, 16, -2.0, 3.0),
+    (4, 17, 0.0, 1e4),
+    (7, 33, 100.0, 1.0),
+    (1, 257, 0.0, 1e15),
+    (300, 256, 0.5, 1.0),
+    (64, 1024, 0.0, 1.0),
+    (3, 96, 7.0, 0.0),
+];
+
+#[test]
+fn layer_norm_agrees_with_the_judge() {
+    for (case, (rows, d, mean, spread)) in ROWS.into_iter().enumerate() {
+        for out in [DType::BF16, DType::F32] {
+            for select in [false, true] {
+                layer_norm(case as u64, (rows, d, mean, spread), out, select);
+            }
+        }
+    }
+}
+
+fn layer_norm(
+    seed: u64,
+    (rows, d, mean, spread): (usize, usize, f32, f32),
+    out: DType,
+    select: bool,
+) {
+    let case = (rows, d, mean, spread, out, select);
+    let mut random = Random(seed);
+    // With select: two grids of `rows` positions, of which every third is read.
+    let grids = if select { 2 } else { 1 };
+    let positions: Vec<u32> = (0..rows as u32).step_by(3).collect();
+    let x: Vec<f32> = random.floats(grids * rows * d, spread).iter().map(|x| x + mean).collect();
+    let (w, b) = (random.floats(d, 1.0), random.floats(d, 1.0));
+    let read: Vec<usize> = if select {
+        (0..2).flat_map(|grid| positions.iter().map(move |&p| grid * rows + p as usize)).collect()
+    } else {
+        (0..rows).collect()
+    };
+
+    let got = everywhere(case, |device| {
+        let x = input(device, &x, [grids * rows, d]);
+        let (w, b) = (input(device, &w, [d]), input(device, &b, [d]));
+        let norm = Norm { weight: w.tensor, bias: b.tensor, epsilon: 1e-6 };
+        let positions = input(device, &positions, [positions.len()]);
+        let select = select.then_some(Select { positions: &positions.tensor, grid: rows });
+        let mut y = float_output(device, out, [read.len(), d]);
+        ops::layer_norm(device, &mut y.tensor, &x.tensor, &norm, select).unwrap();
+        bits(&y.floats(device))
+    });
+
+    let (mut judge, mut naive) = (Vec::new(), Vec::new());
+    for &row in &read {
+        let x = &x[row * d..][..d];
+        let exact: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+        let (m, m32) = (exact.iter().sum::<f64>() / d as f64, x.iter().sum::<f32>() / d as f32);
+        let v = exact.iter().map(|x| (x - m).powi(2)).sum::<f64>() / d as f64;
+        let v32 = x.iter().map(|x| (x - m32).powi(2)).sum::<f32>() / d as f32;
+        for c in 0..d {
+            let epsilon = f64::from(1e-6f32);
+            judge.push((exact[c] - m) / (v + epsilon).sqrt() * f64::from(w[c]) + f64::from(b[c]));
+            naive.push(stored((x[c] - m32) / (v32 + 1e-6).sqrt() * w[c] + b[c], out));
+        }
+    }
+    check(case, &floats(&got), &judge, &naive, out);
+}
+
+/// (images, height, width, channels, groups, mean, spread)
+const IMAGES: [(usize, usize, usize, usize, usize, f32, f32); 8] = [
+    (1, 1, 1, 4, 2, 0.0, 1.0),
+    (2, 3, 5, 6, 3, 1.0, 1.0),
+    (1, 4, 4, 17, 1, 0.0, 5.0),
+    (1, 8, 8, 32, 32, 0.0, 1.0),
+    (2, 6, 7, 33, 11, -3.0, 1.0),
+    (1, 40, 41, 48, 8, 0.0, 20.0),
+    (2, 30, 40, 64, 32, 10.0, 1.0),
+    (1, 5, 5, 16, 4, 2.0, 0.0),
+];
+
+#[test]
+fn group_norm_silu_agrees_with_the_judge() {
+    for case in IMAGES {
+        let (images, height, width, channels, groups, mean, spread) = case;
+        let pixels = height * width;
+        let mut random = Random((pixels * channels) as u64);
+        let x: Vec<bf16> = random
+            .floats(images * pixels * channels, spread)
+            .iter()
+            .map(|x| bf16::from_f32(x + mean))
+            .collect();
+        let (w, b) = (random.floats(channels, 1.0), random.floats(channels, 2.0));
+
+        let got = everywhere(case, |device| {
+            let x = input(device, &x, [images, height, width, channels]);
+            let (w, b) = (input(device, &w, [channels]), input(device, &b, [channels]));
+            let norm = Norm { weight: w.tensor, bias: b.tensor, epsilon: 1e-6 };
+            let mut y = output::<bf16>(device, [images, height, width, channels]);
+            ops::group_norm_silu(device, &mut y.tensor, &x.tensor, &norm, groups).unwrap();
+            bits(&y.floats(device))
+        });
+
+        let (mut judge, mut naive) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+        let size = channels / groups;
+        for (image, group) in (0..images * groups).map(|i| (i / groups, i % groups)) {
+            let members: Vec<usize> = (0..pixels * size)
+                .map(|i| (image * pixels + i / size) * channels + group * size + i % size)
+                .collect();
+            let n = members.len();
+            let m = members.iter().map(|&i| x[i].to_f64()).sum::<f64>() / n as f64;
+            let m32 = members.iter().map(|&i| x[i].to_f32()).sum::<f32>() / n as f32;
+            let v = members.iter().map(|&i| (x[i].to_f64() - m).powi(2)).sum::<f64>() / n as f64;
+            let v32 =
+                members.iter().map(|&i| (x[i].to_f32() - m32).powi(2)).sum::<f32>() / n as f32;
+            for &i in &members {
+                let (w, b) = (w[i % channels], b[i % channels]);
+                let root = (v + f64::from(1e-6f32)).sqrt();
+                let y = (x[i].to_f64() - m) / root * f64::from(w) + f64::from(b);
+                judge[i] = y / (1.0 + (-y).exp());
+                let y = (x[i].to_f32() - m32) / (v32 + 1e-6).sqrt() * w + b;
+                naive[i] = stored(y / (1.0 + (-y).exp()), DType::BF16);
+            }
+        }
+        check(case, &floats(&got), &judge, &naive, DType::BF16);
+    }
+}

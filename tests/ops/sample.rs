@@ -1,0 +1,205 @@
+//! `guide_and_sample` and `remask`.
+
+use crate::judge::*;
+use muse::cpu::{Buffer, Cpu};
+use muse::device::{Device, Masked, Remask, Sampling};
+use muse::ops;
+use muse::rng::{NoiseKey, Purpose};
+use muse::tensor::DType;
+
+const NOISE: NoiseKey = NoiseKey { seed: 0xDEAD_BEEF_0123, stage: 1, step: 4 };
+
+fn masked(device: &Cpu, grid: usize, positions: &[u32], keep: usize) -> Masked<Buffer> {
+    let n = positions.len();
+    Masked {
+        tokens: device.upload(&vec![9999u32; grid], [grid]).unwrap(),
+        positions: input(device, positions, [n]).tensor,
+        remaining: output::<u32>(device, [keep]).tensor,
+        sampled: output::<u32>(device, [n]).tensor,
+        confidence: output::<f32>(device, [n]).tensor,
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    n: usize,
+    v: usize,
+    guidance: f32,
+    temperature: f32,
+    top_k: usize,
+    coarse: bool, // logits are multiples of ¼: many ties
+}
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (n, v) in [(1, 1), (3, 15), (2, 33), (5, 64), (40, 257), (17, 1024), (4, 8192)] {
+        for (guidance, temperature) in [(1.0, 1.0), (3.0, 0.0), (7.5, 0.6), (0.0, 2.0)] {
+            for top_k in [0, 1, 10, 200] {
+                for coarse in [false, true] {
+                    cases.push(Case { n, v, guidance, temperature, top_k, coarse });
+                }
+            }
+        }
+    }
+    cases
+}
+
+#[test]
+fn guide_and_sample_agrees_with_the_judge() {
+    // Confidences are judged together where their sizes are alike: a handful of rows can be lucky
+    // enough to make the naive error next to nothing.
+    let mut confidences = std::collections::HashMap::new();
+    for case in cases() {
+        let Case { n, v, guidance, temperature, top_k, coarse } = case;
+        let mut random = Random((n * v) as u64);
+        let mut logits = random.floats(2 * n * v, 3.0);
+        if coarse {
+            logits.iter_mut().for_each(|l| *l = (*l * 4.0).round() / 4.0);
+        }
+        if guidance == 1.0 {
+            logits.truncate(n * v);
+        }
+        let positions: Vec<u32> = (0..n as u32).map(|j| 3 * j + 1).collect();
+
+        let got = everywhere(case, |device| {
+            let mut masked = masked(device, 4 * n, &positions, 0);
+            let logits = input(device, &logits, [logits.len() / v, v]).tensor;
+            let sampling = Sampling { guidance, temperature, top_k, noise: NOISE };
+            ops::guide_and_sample(device, &mut masked, &logits, sampling).unwrap();
+            let tokens: Vec<u32> = device.download(&masked.sampled).unwrap();
+            let confidence: Vec<f32> = device.download(&masked.confidence).unwrap();
+            tokens.into_iter().zip(bits(&confidence)).collect()
+        });
+
+        let (all, judge, naive): &mut (Vec<f32>, Vec<f64>, Vec<f32>) =
+            confidences.entry([guidance, temperature].map(f32::to_bits)).or_default();
+        for (j, &(token, confidence)) in got.iter().enumerate() {
+            let token = token as usize;
+            let c = &logits[j * v..][..v];
+            let guided: Vec<f64> = (0..v)
+                .map(|t| match guidance {
+                    1.0 => f64::from(c[t]),
+                    _ => {
+                        let u = f64::from(logits[(n + j) * v + t]);
+                        u + f64::from(guidance) * (f64::from(c[t]) - u)
+                    }
+                })
+                .collect();
+            let mut order: Vec<usize> = (0..v).collect();
+            order.sort_by(|&a, &b| guided[b].total_cmp(&guided[a]).then(a.cmp(&b)));
+            order.truncate(if top_k == 0 { v } else { top_k });
+            let divisor = if temperature > 0.0 { f64::from(temperature) } else { 1.0 };
+            let score = |t: usize| {
+                let noise = match temperature > 0.0 {
+                    true => NOISE.gumbel(Purpose::Token, positions[j], t as u32),
+                    false => 0.0,
+                };
+                guided[t] / divisor + f64::from(noise)
+            };
+            order.sort();
+            let best = order
+                .iter()
+                .copied()
+                .fold(order[0], |a, b| if score(b) > score(a) { b } else { a });
+            // Another token only where f32 cannot tell them apart.
+            let near = order.contains(&token) && score(best) - score(token) < 1e-5;
+            let exact = coarse && temperature == 0.0;
+            assert!(
+                token == best || (near && !exact),
+                "{case:?}: row {j}: {token}, should be {best}"
+            );
+
+            let most = order.iter().map(|&t| guided[t] / divisor).fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = order.iter().map(|&t| (guided[t] / divisor - most).exp()).sum();
+            judge.push(guided[token] / divisor - most - sum.ln());
+            let single = |t: usize| match guidance {
+                1.0 => c[t] / divisor as f32,
+                _ => {
+                    let u = logits[(n + j) * v + t];
+                    (u + guidance * (c[t] - u)) / divisor as f32
+                }
+            };
+            let most = order.iter().map(|&t| single(t)).fold(f32::NEG_INFINITY, f32::max);
+            let sum: f32 = order.iter().map(|&t| (single(t) - most).exp()).sum();
+            naive.push(single(token) - most - sum.ln());
+            all.push(f32::from_bits(confidence));
+        }
+    }
+    for (scales, (all, judge, naive)) in confidences {
+        check(scales.map(f32::from_bits), &all, &judge, &naive, DType::F32);
+    }
+}
+
+/// The draws follow the softmax: a chi-squared test at four logits.
+#[test]
+fn draws_follow_the_distribution() {
+    let (device, n) = (&devices()[0], 4000);
+    let row = [1.0f32, 0.0, -1.0, 2.0];
+    let positions: Vec<u32> = (0..n as u32).collect();
+    let mut masked = masked(device, n, &positions, 0);
+    let logits = device.upload(&row.repeat(n), [n, 4]).unwrap();
+    let sampling = Sampling { guidance: 1.0, temperature: 1.0, top_k: 0, noise: NOISE };
+    ops::guide_and_sample(device, &mut masked, &logits, sampling).unwrap();
+    let tokens: Vec<u32> = device.download(&masked.sampled).unwrap();
+    let total: f64 = row.iter().map(|&l| f64::from(l).exp()).sum();
+    let chi: f64 = (0..4)
+        .map(|t| {
+            let expected = n as f64 * f64::from(row[t]).exp() / total;
+            let count = tokens.iter().filter(|&&token| token == t as u32).count() as f64;
+            (count - expected).powi(2) / expected
+        })
+        .sum();
+    assert!(chi < 16.3, "chi-squared {chi} with 3 degrees of freedom: p < 0.001");
+}
+
+#[test]
+fn remask_agrees_with_the_judge() {
+    for (n, keep) in [(1, 0), (2, 1), (16, 15), (33, 10), (100, 0), (100, 99), (1024, 300)] {
+        for temperature in [0.0, 4.5] {
+            for ties in [false, true] {
+                let case = (n, keep, temperature, ties);
+                let mut random = Random((n + keep) as u64);
+                let positions: Vec<u32> = (0..n as u32).map(|j| 2 * j + j % 2).collect();
+                let sampled: Vec<u32> = (0..n as u32).map(|j| 10 + j).collect();
+                let mut confidence = random.floats(n, 2.0);
+                if ties {
+                    confidence.iter_mut().for_each(|c| *c = c.round());
+                }
+                let got = everywhere(case, |device| {
+                    let mut masked = masked(device, 2 * n + 2, &positions, keep);
+                    let mut tokens = input(device, &vec![9999u32; 2 * n + 2], [2 * n + 2]);
+                    std::mem::swap(&mut tokens.tensor, &mut masked.tokens);
+                    masked.sampled = device.upload(&sampled, [n]).unwrap();
+                    masked.confidence = device.upload(&confidence, [n]).unwrap();
+                    let remask =
+                        Remask { keep_masked: keep, temperature, mask_token: 7777, noise: NOISE };
+                    ops::remask(device, &mut masked, remask).unwrap();
+                    std::mem::swap(&mut tokens.tensor, &mut masked.tokens);
+                    let mut all = tokens.read::<u32>(device);
+                    all.extend(device.download::<u32>(&masked.remaining).unwrap());
+                    all.extend(bits(&device.download::<f32>(&masked.confidence).unwrap()));
+                    all
+                });
+
+                let noisy: Vec<f32> = (0..n)
+                    .map(|j| {
+                        let noise = NOISE.gumbel(Purpose::Confidence, positions[j], 0);
+                        confidence[j] + temperature * noise
+                    })
+                    .collect();
+                let mut order: Vec<usize> = (0..n).collect();
+                order.sort_by(|&a, &b| noisy[a].partial_cmp(&noisy[b]).unwrap().then(a.cmp(&b)));
+                let mut lowest = order[..keep].to_vec();
+                lowest.sort();
+                let mut expected = vec![9999u32; 2 * n + 2];
+                for j in 0..n {
+                    expected[positions[j] as usize] =
+                        if lowest.contains(&j) { 7777 } else { sampled[j] };
+                }
+                expected.extend(lowest.iter().map(|&j| positions[j]));
+                expected.extend(bits(&noisy));
+                assert_eq!(got, expected, "{case:?}");
+            }
+        }
+    }
+}
