@@ -1,7 +1,7 @@
 //! Parallel decoding (MaskGIT; Muse §2.7–2.8): the one loop that every stage and every edit calls.
 //!
 //! Per step: predict all masked tokens, draw one for each, keep the most confident, remask the rest
-//! on a cosine schedule. Everything that depends on the step alone is laid out in a [`Plan`] first;
+//! on a cosine schedule. Everything that depends on the step alone is laid out by [`plan`] first;
 //! the loop itself computes nothing on the host and allocates nothing.
 
 use std::ops::ControlFlow;
