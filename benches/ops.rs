@@ -100,7 +100,7 @@ fn elementwise(criterion: &mut Criterion, device: &Cpu, name: &str) {
     let parameters = norm(d);
     group.throughput(Throughput::Elements((rows * d) as u64));
     group.bench_function("layer_norm 512x256", |b| {
-        b.iter(|| ops::layer_norm(device, &mut y, &x, &parameters, None).unwrap());
+        b.iter(|| ops::layer_norm(device, &mut y, &x, &parameters).unwrap());
     });
 
     let shape = [1, 64, 64, 32];

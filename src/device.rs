@@ -46,14 +46,6 @@ pub struct Norm<B> {
     pub epsilon: f32,
 }
 
-/// The rows of a batch of grids that a verb reads: the same positions of every grid.
-pub struct Select<'a, B> {
-    /// `[n]` u32, positions within one grid.
-    pub positions: &'a Tensor<B>,
-    /// Positions of one whole grid.
-    pub grid: usize,
-}
-
 /// One operand of attention inside a wider row: columns `offset .. offset + heads*head_dim` of
 /// `tensor [batch*rows, stride]`.
 #[derive(Clone, Copy)]
@@ -187,14 +179,22 @@ pub trait Device: Send + Sync {
         add: Option<&Tensor<Self::Buffer>>,
     ) -> Result<()>;
 
+    /// The same rows of every grid of a batch: `out[i*n + j] = x[i*grid + positions[j]]`. out f32
+    /// `[b*n, d]`, x f32 `[b*grid, d]`, positions u32 `[n]` (each `< grid`).
+    fn select_rows(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        positions: &Tensor<Self::Buffer>,
+    ) -> Result<()>;
+
     /// LayerNorm over the last dimension; biased variance, f32 throughout, one rounding.
-    /// out bf16|f32 `[r, d]`, x f32 `[r, d]`, or with `select` x `[b*grid, d]` and out `[b*n, d]`.
+    /// out bf16|f32 `[r, d]`, x f32 `[r, d]`.
     fn layer_norm(
         &self,
         out: &mut Tensor<Self::Buffer>,
         x: &Tensor<Self::Buffer>,
         norm: &Norm<Self::Buffer>,
-        select: Option<Select<'_, Self::Buffer>>,
     ) -> Result<()>;
 
     /// `out = activation(x·wᵀ + bias)`. out bf16|f32 `[m, n]`, x bf16 `[m, k]`, w `[n, k]`.

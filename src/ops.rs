@@ -56,33 +56,35 @@ pub fn embed<D: Device>(
     device.embed(out, ids, table, add)
 }
 
+/// [`Device::select_rows`].
+pub fn select_rows<D: Device>(
+    device: &D,
+    out: &mut Tensor<D::Buffer>,
+    x: &Tensor<D::Buffer>,
+    positions: &Tensor<D::Buffer>,
+) -> Result<()> {
+    let n = positions.shape().elements();
+    check!("select_rows", positions.dtype() == DType::U32 && n > 0, positions);
+    check!("select_rows", x.dtype() == DType::F32 && out.dtype() == DType::F32, out, x);
+    check!("select_rows", x.shape().last() == out.shape().last(), out, x);
+    let grids = out.shape().rows() / n;
+    check!("select_rows", grids > 0 && grids * n == out.shape().rows(), out, positions);
+    check!("select_rows", x.shape().rows() % grids == 0, out, x, positions);
+    device.select_rows(out, x, positions)
+}
+
 /// [`Device::layer_norm`].
 pub fn layer_norm<D: Device>(
     device: &D,
     out: &mut Tensor<D::Buffer>,
     x: &Tensor<D::Buffer>,
     norm: &Norm<D::Buffer>,
-    select: Option<Select<'_, D::Buffer>>,
 ) -> Result<()> {
     check!("layer_norm", is_float(out) && x.dtype() == DType::F32, out, x);
     check!("layer_norm", out.shape().last() == x.shape().last(), out, x);
     check!("layer_norm", norm.weight.shape().elements() == x.shape().last(), norm.weight, x);
-    match &select {
-        None => check!("layer_norm", out.shape().rows() == x.shape().rows(), out, x),
-        Some(s) => {
-            let n = s.positions.shape().elements();
-            check!("layer_norm", s.positions.dtype() == DType::U32, s.positions);
-            check!("layer_norm", x.shape().rows() % s.grid == 0, x);
-            check!(
-                "layer_norm",
-                out.shape().rows() == x.shape().rows() / s.grid * n,
-                out,
-                x,
-                s.positions
-            );
-        }
-    }
-    device.layer_norm(out, x, norm, select)
+    check!("layer_norm", out.shape().rows() == x.shape().rows(), out, x);
+    device.layer_norm(out, x, norm)
 }
 
 fn check_linear<B, M>(out: &Tensor<B>, x: &Tensor<B>, weight: &Matrix<M>) {

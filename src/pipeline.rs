@@ -16,13 +16,12 @@ use crate::device::{Device, Masked};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::models::muse::{Muse, Text};
+use crate::request;
 use crate::request::Request;
-use crate::tensor::DType;
 use crate::text::bert::Bert;
 use crate::tokenizer::Tokenizer;
 use crate::vq::Vq;
 use crate::weights::Weights;
-use crate::{ops, request};
 
 /// A transformer with the tokenizer of its grid.
 struct Level<D: Device> {
@@ -168,26 +167,19 @@ impl<D: Device> Pipeline<D> {
 
     /// Text states of the prompt, then of the negative prompt ("" is the unconditional text).
     fn encode_text(&self, request: &Request) -> Result<Text<D>> {
-        let device = &self.device;
         let limit = self.config.text_encoder.max_length;
-        let encode = |name, prompt: &str| {
+        let tokens = |name, prompt: &str| {
             let encoded = self.tokenizer.encode(prompt, limit)?;
             if encoded.truncated > 0 {
                 let found = format!("a text of {} tokens", encoded.ids.len() + encoded.truncated);
                 return Err(Error::option(name, found, format!("at most {limit} tokens")));
             }
-            self.text_encoder.encode(device, &encoded.ids)
+            Ok(encoded.ids)
         };
-        let texts =
-            [encode("prompt", &request.prompt)?, encode("negative prompt", &request.negative)?];
-        let lengths = texts.each_ref().map(|states| states.shape().rows());
-        let longest = lengths[0].max(lengths[1]);
-        let width = texts[0].shape().last();
-        let mut states = device.zeros(DType::BF16, [2 * longest, width])?;
-        for (b, text) in texts.iter().enumerate() {
-            ops::copy_rows(device, &mut states, b * longest, text, 0, lengths[b])?;
-        }
-        Ok(Text { states, lengths, batch: 2 })
+        let prompt = tokens("prompt", &request.prompt)?;
+        let negative = tokens("negative prompt", &request.negative)?;
+        let states = self.text_encoder.encode(&self.device, [&prompt, &negative])?;
+        Ok(Text { states, lengths: [prompt.len(), negative.len()], batch: 2 })
     }
 
     /// The picture of a grid that is still being decoded; masked cells are drawn as such.

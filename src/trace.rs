@@ -159,16 +159,24 @@ impl<D: Device> Device for Traced<D> {
         self.run("embed", out, &inputs, Work::default(), |d, out| d.embed(out, ids, table, add))
     }
 
+    fn select_rows(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        positions: &Tensor<Self::Buffer>,
+    ) -> Result<()> {
+        self.run("select_rows", out, &[positions], Work::default(), |d, out| {
+            d.select_rows(out, x, positions)
+        })
+    }
+
     fn layer_norm(
         &self,
         out: &mut Tensor<Self::Buffer>,
         x: &Tensor<Self::Buffer>,
         norm: &Norm<Self::Buffer>,
-        select: Option<Select<'_, Self::Buffer>>,
     ) -> Result<()> {
-        self.run("layer_norm", out, &[x], Work::default(), |d, out| {
-            d.layer_norm(out, x, norm, select)
-        })
+        self.run("layer_norm", out, &[x], Work::default(), |d, out| d.layer_norm(out, x, norm))
     }
 
     fn linear(

@@ -83,11 +83,19 @@ fn bert_agrees_with_transformers() {
         "",
         "a kitty, a hound & a bumblebee über 3 things?",
     ];
-    for (i, prompt) in prompts.iter().enumerate() {
-        let ids = golden.ids(&format!("ids.{i}"));
-        assert_eq!(tokenizer.encode(prompt, 64).unwrap().ids, ids, "{prompt:?}");
-        let states = bert.encode(&device, &ids).unwrap();
-        golden.check(&format!("states.{i}"), &floats(&device, &states));
+    let ids: Vec<Vec<u32>> = (0..prompts.len())
+        .map(|i| {
+            let ids = golden.ids(&format!("ids.{i}"));
+            assert_eq!(tokenizer.encode(prompts[i], 64).unwrap().ids, ids, "{:?}", prompts[i]);
+            ids
+        })
+        .collect();
+    for [a, b] in [[0, 1], [1, 2], [2, 0]] {
+        let states = floats(&device, &bert.encode(&device, [&ids[a], &ids[b]]).unwrap());
+        let (first, second) = states.split_at(states.len() / 2);
+        let width = config.text_encoder.hidden_size;
+        golden.check(&format!("states.{a}"), &first[..ids[a].len() * width]);
+        golden.check(&format!("states.{b}"), &second[..ids[b].len() * width]);
     }
 }
 

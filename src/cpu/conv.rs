@@ -3,7 +3,7 @@
 //! tap. Nothing the size of `im2col` is ever built.
 
 use super::Cpu;
-use super::gemm::{Block, Product, grid, part, widen};
+use super::gemm::{Block, Product, part, square_grid, widen};
 use super::memory::{Buffer, scratch};
 use super::pack::Packed;
 use super::simd::{Kernel, Lanes};
@@ -46,7 +46,8 @@ pub(super) fn conv2d(
     };
     let lines = x.dim(0) * height;
     let panels = product.weight.panels();
-    let (down, across) = grid(cpu.threads(), product.flops(rows), (lines, 4), panels);
+    let (down, across) =
+        square_grid(cpu.threads(), product.flops(rows), (rows, lines.div_ceil(4)), panels);
     cpu.parallel(down * across, |task| {
         let lines = part(lines, down, task / across);
         let panels = part(panels, across, task % across);

@@ -1,8 +1,8 @@
-//! `embed`: rows of a table, plus an optional row per position.
+//! `embed`: rows of a table, plus an optional row per position. `select_rows`: some of its own rows.
 
 use super::Cpu;
 use super::gemm::part;
-use super::memory::{Buffer, View, ViewMut};
+use super::memory::{Buffer, Parts, View, ViewMut};
 use super::simd::{Kernel, LANES, Lanes};
 use crate::tensor::Tensor;
 use std::ops::Range;
@@ -21,6 +21,30 @@ pub(super) fn embed(
     let (table, add) = ((table.view(), table.shape().rows()), add.map(Tensor::view));
     cpu.parallel(tasks, |task| {
         cpu.level.run(Rows { out, ids, table, add, d, rows: part(rows, tasks, task) });
+    });
+}
+
+/// [`crate::device::Device::select_rows`].
+pub(super) fn select_rows(
+    cpu: &Cpu,
+    out: &mut Tensor<Buffer>,
+    x: &Tensor<Buffer>,
+    positions: &Tensor<Buffer>,
+) {
+    let (rows, d) = (out.shape().rows(), out.shape().last());
+    let positions = positions.slice::<u32>();
+    let grid = x.shape().rows() / (rows / positions.len());
+    let (x, out) = (x.slice::<f32>(), out.slice_mut::<f32>());
+    let tasks = cpu.tasks(rows, d);
+    let out = Parts::new(out);
+    cpu.parallel(tasks, |task| {
+        for row in part(rows, tasks, task) {
+            let position = positions[row % positions.len()] as usize;
+            assert!(position < grid, "select_rows: position {position} is beyond the {grid}");
+            let source = row / positions.len() * grid + position;
+            // SAFETY: tasks share no row.
+            unsafe { out.part(row * d..(row + 1) * d) }.copy_from_slice(&x[source * d..][..d]);
+        }
     });
 }
 

@@ -49,7 +49,7 @@ pub(super) fn linear_add(
 pub(super) fn multiply(cpu: &Cpu, product: Product<'_>, x: &[bf16], rows: usize) {
     let k = product.weight.k;
     let panels = product.weight.panels();
-    let (down, across) = grid(cpu.threads(), product.flops(rows), (rows, 24), panels);
+    let (down, across) = grid(cpu.threads(), product.flops(rows), rows, panels);
     cpu.parallel(down * across, |task| {
         let rows = part(rows, down, task / across);
         let panels = part(panels, across, task % across);

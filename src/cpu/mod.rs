@@ -124,14 +124,23 @@ impl Device for Cpu {
         Ok(())
     }
 
+    fn select_rows(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        positions: &Tensor<Buffer>,
+    ) -> Result<()> {
+        embed::select_rows(self, out, x, positions);
+        Ok(())
+    }
+
     fn layer_norm(
         &self,
         out: &mut Tensor<Buffer>,
         x: &Tensor<Buffer>,
         norm: &Norm<Buffer>,
-        select: Option<Select<'_, Buffer>>,
     ) -> Result<()> {
-        norm::layer_norm(self, out, x, norm, select);
+        norm::layer_norm(self, out, x, norm);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use super::gemm::part;
 use super::math;
 use super::memory::{Buffer, Parts, View, ViewMut};
 use super::simd::{Kernel, LANES, Lanes};
-use crate::device::{Norm, Select};
+use crate::device::Norm;
 use crate::tensor::Tensor;
 use std::ops::Range;
 
@@ -18,16 +18,14 @@ pub(super) fn layer_norm(
     out: &mut Tensor<Buffer>,
     x: &Tensor<Buffer>,
     norm: &Norm<Buffer>,
-    select: Option<Select<'_, Buffer>>,
 ) {
     let (rows, d) = (out.shape().rows(), out.shape().last());
-    let select = select.map(|select| (select.positions.slice::<u32>(), select.grid));
     let tasks = cpu.tasks(rows, 2 * d);
     let (out, x) = (out.view_mut(), x.slice::<f32>());
     let (weight, bias) = (norm.weight.slice::<f32>(), norm.bias.slice::<f32>());
     cpu.parallel(tasks, |task| {
         let rows = part(rows, tasks, task);
-        cpu.level.run(LayerNorm { out, x, weight, bias, epsilon: norm.epsilon, select, rows });
+        cpu.level.run(LayerNorm { out, x, weight, bias, epsilon: norm.epsilon, rows });
     });
 }
 
@@ -39,7 +37,6 @@ struct LayerNorm<'a> {
     weight: &'a [f32],
     bias: &'a [f32],
     epsilon: f32,
-    select: Option<(&'a [u32], usize)>, // positions, grid
     rows: Range<usize>,
 }
 
@@ -50,13 +47,7 @@ impl Kernel for LayerNorm<'_> {
     fn run<L: Lanes>(self, l: L) {
         let d = self.weight.len();
         for row in self.rows {
-            let source = match self.select {
-                None => row,
-                Some((positions, grid)) => {
-                    row / positions.len() * grid + positions[row % positions.len()] as usize
-                }
-            };
-            let x = &self.x[source * d..][..d];
+            let x = &self.x[row * d..][..d];
             let mut sums = [l.splat(0.0); CHAINS];
             for c in (0..d).step_by(CHAINS * LANES) {
                 for (i, sum) in sums.iter_mut().enumerate() {

@@ -117,25 +117,32 @@ fn argmax(row: &[f32]) -> usize {
 
 /// First index of the largest element plus its Gumbel noise.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // a lane indexes four arrays
 fn noisy_argmax(row: &[f32], noise: NoiseKey, position: u32) -> usize {
     let mut best = Best::new();
     for (i, x) in row.as_chunks::<NOISE>().0.iter().enumerate() {
         let first = (i * NOISE / 4) as u32;
-        // Word w of sixteen blocks side by side, so that every loop below runs over lanes.
-        let mut blocks = [[0u32; 4]; LANES];
-        for (block, words) in (first..).zip(&mut blocks) {
-            *words = noise.words(Purpose::Token, position, block);
+        // Word w of sixteen blocks side by side, so that every loop here runs over lanes.
+        let mut words = [[0u32; LANES]; 4];
+        for b in 0..LANES {
+            let block = noise.words(Purpose::Token, position, first + b as u32);
+            words[0][b] = block[0];
+            words[1][b] = block[1];
+            words[2][b] = block[2];
+            words[3][b] = block[3];
         }
-        let words: [[u32; LANES]; 4] = std::array::from_fn(|w| blocks.map(|block| block[w]));
         let mut draws = [[0.0f32; LANES]; 4];
         for (draws, words) in draws.iter_mut().zip(&words) {
             for (draw, &word) in draws.iter_mut().zip(words) {
                 *draw = rng::gumbel(word);
             }
         }
-        let mut noisy = *x;
-        for (t, x) in noisy.iter_mut().enumerate() {
-            *x += draws[t % 4][t / 4];
+        let mut noisy = [0.0f32; NOISE];
+        for (b, noisy) in noisy.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            *noisy = [draws[0][b], draws[1][b], draws[2][b], draws[3][b]];
+        }
+        for (noisy, x) in noisy.iter_mut().zip(x) {
+            *noisy += x;
         }
         for (c, x) in noisy.as_chunks::<LANES>().0.iter().enumerate() {
             best.update(x, i * NOISE + c * LANES);

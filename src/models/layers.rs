@@ -131,7 +131,7 @@ impl<D: Device> SelfAttention<D> {
     pub fn forward(&self, device: &D, s: &mut Scratch<D>, batch: usize) -> Result<()> {
         let Width { hidden, heads, .. } = s.width;
         let rows = s.x.shape().rows() / batch;
-        ops::layer_norm(device, &mut s.normed, &s.x, &self.norm, None)?; // [batch*rows, hidden]
+        ops::layer_norm(device, &mut s.normed, &s.x, &self.norm)?; // [batch*rows, hidden]
         ops::linear(device, &mut s.qkv, &s.normed, &self.qkv, Activation::None)?; // [batch*rows, 3*hidden]
         let part = |i| Heads { tensor: &s.qkv, offset: i * hidden };
         let sizes = Attention {
@@ -202,7 +202,7 @@ impl<D: Device> CrossAttention<D> {
     ) -> Result<()> {
         let Width { hidden, heads, .. } = s.width;
         let rows = s.x.shape().rows();
-        ops::layer_norm(device, &mut s.normed, &s.x, &self.norm, None)?; // [batch*rows, hidden]
+        ops::layer_norm(device, &mut s.normed, &s.x, &self.norm)?; // [batch*rows, hidden]
         s.qkv.reshape([rows, hidden]);
         ops::linear(device, &mut s.qkv, &s.normed, &self.q, Activation::None)?; // [batch*rows, hidden]
         context.kv.reshape([batch * context.keys, 2 * hidden]);
@@ -242,7 +242,7 @@ impl<D: Device> Mlp<D> {
 
     /// Applies the block to every row.
     pub fn forward(&self, device: &D, s: &mut Scratch<D>) -> Result<()> {
-        ops::layer_norm(device, &mut s.normed, &s.x, &self.norm, None)?; // [rows, hidden]
+        ops::layer_norm(device, &mut s.normed, &s.x, &self.norm)?; // [rows, hidden]
         ops::linear(device, &mut s.mlp, &s.normed, &self.up, Activation::Gelu)?; // [rows, mlp]
         ops::linear_add(device, &mut s.x, &s.mlp, &self.down)
     }

@@ -7,11 +7,12 @@
 use super::MaskedModel;
 use super::layers::*;
 use crate::config::TransformerConfig;
-use crate::device::{Activation, Device, Masked, Norm, Select};
+use crate::device::{Activation, Device, Masked, Norm};
 use crate::error::Result;
 use crate::ops;
 use crate::tensor::{DType, Matrix, Tensor};
 use crate::weights::Weights;
+use std::mem;
 
 /// Text states of one image: the conditional sequence, then the unconditional or negative one.
 pub struct Text<D: Device> {
@@ -176,7 +177,7 @@ impl<D: Device> Muse<D> {
             context,
             fixed,
             scratch: Scratch::new(device, rows, self.width)?,
-            selected: device.zeros(DType::BF16, [rows, hidden])?,
+            selected: device.zeros(DType::F32, [rows, hidden])?,
             logits: device.zeros(DType::F32, [rows, self.codebook])?,
         })
     }
@@ -188,7 +189,7 @@ pub struct Prepared<'a, D: Device> {
     context: Vec<ContextKv<D>>, // one per layer
     fixed: Tensor<D::Buffer>,   // f32 [positions, hidden]
     scratch: Scratch<D>,
-    selected: Tensor<D::Buffer>, // bf16 [batch*n, hidden]
+    selected: Tensor<D::Buffer>, // f32 [batch*n, hidden]
     logits: Tensor<D::Buffer>,   // f32 [batch*n, codebook]
 }
 
@@ -206,14 +207,19 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
         logits.reshape([unknown, model.codebook]);
 
         ops::embed(device, &mut s.x, &masked.tokens, &model.token_embedding, Some(fixed))?; // [batch*positions, hidden]
-        for (block, context) in model.blocks.iter().zip(context) {
+        for (i, (block, context)) in model.blocks.iter().zip(context).enumerate() {
             block.attention.forward(device, s, batch)?;
+            if i + 1 == model.blocks.len() {
+                // From here on no row reads another, and only the masked positions' are asked for.
+                ops::select_rows(device, selected, &s.x, &masked.positions)?; // [batch*n, hidden]
+                mem::swap(&mut s.x, selected);
+                s.set_rows(unknown);
+            }
             block.cross.forward(device, s, context, batch)?;
             block.mlp.forward(device, s)?;
         }
-        let select = Select { positions: &masked.positions, grid: model.positions };
-        ops::layer_norm(device, selected, &s.x, &model.final_norm, Some(select))?; // [batch*n, hidden]
-        ops::linear(device, logits, selected, &model.head, Activation::None)?; // [batch*n, codebook]
+        ops::layer_norm(device, &mut s.normed, &s.x, &model.final_norm)?; // [batch*n, hidden]
+        ops::linear(device, logits, &s.normed, &model.head, Activation::None)?; // [batch*n, codebook]
         Ok(logits)
     }
 }
@@ -271,7 +277,7 @@ impl<D: Device> Coarse<D> {
             block.mlp.forward(device, &mut s)?;
         }
         let mut states = device.zeros(DType::BF16, [self.cells, width.hidden])?;
-        ops::layer_norm(device, &mut states, &s.x, &self.final_norm, None)?;
+        ops::layer_norm(device, &mut states, &s.x, &self.final_norm)?;
         Ok(states)
     }
 

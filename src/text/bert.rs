@@ -1,5 +1,5 @@
 //! BERT text encoder (post-norm, learned positions), as transformers' `BertModel` computes it:
-//! the last hidden states of one sequence, no padding.
+//! the last hidden states.
 
 use crate::config::TextConfig;
 use crate::device::{Activation, Attention, Device, Heads, Norm};
@@ -8,6 +8,7 @@ use crate::models::layers::{Scratch, Width, linear, norm, stacked};
 use crate::ops;
 use crate::tensor::{DType, Matrix, Tensor};
 use crate::weights::{Rows, Weights};
+use half::bf16;
 
 /// `x = norm(x + out(attention(x)))`, then `x = norm(x + down(gelu(up(x))))`.
 struct Block<D: Device> {
@@ -82,23 +83,30 @@ impl<D: Device> Bert<D> {
         Ok(model)
     }
 
-    /// Last hidden states of one sequence of token ids, bf16 `[ids, hidden]`.
-    pub fn encode(&self, device: &D, ids: &[u32]) -> Result<Tensor<D::Buffer>> {
+    /// Last hidden states of two sequences of token ids, bf16 `[2*longest, hidden]`; what lies
+    /// beyond a sequence's length means nothing. One pass, because it is the weights that cost.
+    pub fn encode(&self, device: &D, sequences: [&[u32]; 2]) -> Result<Tensor<D::Buffer>> {
         let Width { hidden, heads, .. } = self.width;
-        let n = ids.len();
-        let words = device.upload(&self.word_embedding.gather(ids)?, [n, hidden])?;
-        let order: Vec<u32> = (0..n as u32).collect();
-        let order = device.upload(&order, [n])?;
-        let positions = device.upload(&self.position_embedding[..n * hidden], [n, hidden])?;
+        let lengths = sequences.map(<[u32]>::len);
+        let longest = lengths[0].max(lengths[1]);
+        let n = 2 * longest;
+        let mut words = vec![bf16::ZERO; n * hidden];
+        for (ids, words) in sequences.iter().zip(words.chunks_exact_mut(longest * hidden)) {
+            words[..ids.len() * hidden].copy_from_slice(&self.word_embedding.gather(ids)?);
+        }
+        let words = device.upload(&words, [n, hidden])?;
+        let order = device.upload(&Vec::from_iter(0..n as u32), [n])?;
+        let positions = self.position_embedding[..longest * hidden].repeat(2);
+        let positions = device.upload(&positions, [n, hidden])?;
         let mut s = Scratch::new(device, n, self.width)?;
         let mut sum = device.zeros(DType::F32, [n, hidden])?;
         let sizes = Attention {
-            batch: 1,
+            batch: 2,
             heads,
             head_dim: hidden / heads,
-            queries: n,
-            keys: n,
-            lengths: [n; 2],
+            queries: longest,
+            keys: longest,
+            lengths,
         };
 
         ops::embed(device, &mut sum, &order, &words, Some(&positions))?;
@@ -125,8 +133,8 @@ fn post_norm<D: Device>(
     sum: &mut Tensor<D::Buffer>,
     norm: &Norm<D::Buffer>,
 ) -> Result<()> {
-    ops::layer_norm(device, &mut s.normed, sum, norm, None)?;
-    ops::layer_norm(device, &mut s.x, sum, norm, None)?;
+    ops::layer_norm(device, &mut s.normed, sum, norm)?;
+    ops::layer_norm(device, &mut s.x, sum, norm)?;
     std::mem::swap(&mut s.x, sum);
     Ok(())
 }

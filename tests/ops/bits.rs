@@ -77,7 +77,7 @@ fn conv_and_norms() {
         let mut z = output::<f32>(device, [1, 2 * h, 2 * w, c]);
         ops::conv2d(device, &mut z.tensor, &y.tensor, &weight, Conv::Up, None).unwrap();
         let mut out = output::<f32>(device, [4 * h * w, c]);
-        ops::layer_norm(device, &mut out.tensor, &z.tensor, &norm(), None).unwrap();
+        ops::layer_norm(device, &mut out.tensor, &z.tensor, &norm()).unwrap();
         bits(&out.floats(device))
     });
 }

@@ -1,4 +1,4 @@
-//! `embed` and `copy_rows`.
+//! `embed`, `select_rows` and `copy_rows`.
 
 use crate::judge::*;
 use half::bf16;
@@ -40,6 +40,25 @@ fn embed_agrees_with_the_judge() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn select_rows_reads_the_same_positions_of_every_grid() {
+    // (grids, positions of a grid, channels)
+    for (grids, grid, d) in [(1, 1, 1), (2, 3, 15), (2, 64, 256), (3, 10, 33)] {
+        let x = Random(grid as u64).floats(grids * grid * d, 1.0);
+        let positions: Vec<u32> = (0..grid as u32).step_by(3).collect();
+        let got = everywhere((grids, grid, d), |device| {
+            let x = input(device, &x, [grids * grid, d]);
+            let positions = input(device, &positions, [positions.len()]);
+            let mut out = output::<f32>(device, [grids * positions.tensor.shape().elements(), d]);
+            ops::select_rows(device, &mut out.tensor, &x.tensor, &positions.tensor).unwrap();
+            out.read::<f32>(device)
+        });
+        let rows = (0..grids).flat_map(|g| positions.iter().map(move |&p| g * grid + p as usize));
+        let expected: Vec<f32> = rows.flat_map(|row| x[row * d..][..d].to_vec()).collect();
+        assert_eq!(got, expected);
     }
 }
 
