@@ -173,6 +173,24 @@ impl Memory {
         Ok(address)
     }
 
+    /// Closes an allocation: its address is kept, but nothing may access it until [`Memory::open`]. So
+    /// stream-ordered allocations are before their turn, and a graph's between two launches.
+    pub fn close(&self, address: u64) {
+        let mut book = self.book();
+        if let Some(bytes) = book.set_open(address, false).map(|a| a.bytes) {
+            self.forget(address, bytes);
+        }
+    }
+
+    /// Opens a closed allocation: its bytes are addressable and uninitialised.
+    pub fn open(&self, address: u64) {
+        let mut book = self.book();
+        if let Some(bytes) = book.set_open(address, true).map(|a| a.bytes) {
+            // SAFETY: an allocation is inside the mapping.
+            unsafe { self.state(address).write_bytes(UNINITIALISED, bytes as usize) };
+        }
+    }
+
     /// Frees what `allocate` or `allocate_in` returned; `by` is the call, for messages. The range is
     /// unaddressable from now on, and its storage is given back.
     pub fn free(
@@ -187,7 +205,7 @@ impl Memory {
         Ok(allocation)
     }
 
-    /// The live allocation that holds a byte.
+    /// The live allocation that holds a byte, open or not.
     pub fn find(&self, address: u64) -> Option<Allocation> {
         self.book().find(address).cloned()
     }
@@ -205,7 +223,7 @@ impl Memory {
     /// Whether the host may copy from or to the range: inside one live allocation.
     pub fn check(&self, address: u64, len: u64) -> Result<(), BadRange> {
         let book = self.book();
-        match book.find(address) {
+        match book.find_open(address) {
             Some(a) if len <= a.address + a.bytes - address => Ok(()),
             _ => Err(BadRange {
                 len,

@@ -64,6 +64,8 @@ struct Block {
     allocation: Allocation,
     /// End of the addresses it occupies, red zone included.
     end: u64,
+    /// False while a stream-ordered allocation waits for its turn, or after its graph's free node.
+    open: bool,
     /// The call that freed it.
     freed_by: Option<Cow<'static, str>>,
 }
@@ -127,7 +129,7 @@ impl Allocator {
         *self.used_in(home) += whole - RED_ZONE;
         self.last_id += 1;
         let allocation = Allocation { id: self.last_id, address, bytes, home, origin };
-        self.blocks.insert(address, Block { allocation, end: address + whole, freed_by: None });
+        self.blocks.insert(address, Block { allocation, end: address + whole, open: true, freed_by: None });
         Ok(address)
     }
 
@@ -162,6 +164,19 @@ impl Allocator {
         self.quarantine.push_back(address);
         while self.resting > self.capacity / 2 && self.release_oldest() {}
         Ok(allocation)
+    }
+
+    /// Opens or closes a live allocation; none if the address is no start of one.
+    pub fn set_open(&mut self, address: u64, open: bool) -> Option<&Allocation> {
+        let block = self.blocks.get_mut(&address).filter(|b| b.freed_by.is_none())?;
+        block.open = open;
+        Some(&block.allocation)
+    }
+
+    /// The live and open allocation that holds the byte.
+    pub fn find_open(&self, address: u64) -> Option<&Allocation> {
+        self.block_of(address).filter(|b| b.open)?;
+        self.find(address)
     }
 
     /// The live allocation that holds the byte.
@@ -253,6 +268,11 @@ impl Block {
         let offset = address - a.address;
         if let Some(by) = &self.freed_by {
             return format!("byte {offset} of freed {a}, freed by {by}");
+        }
+        if !self.open {
+            return format!(
+                "byte {offset} of {a}, whose stream-ordered allocation has not taken place or is undone"
+            );
         }
         match (offset + len).checked_sub(a.bytes) {
             None | Some(0) => format!("byte {offset} of {a}"),

@@ -78,6 +78,19 @@ fn pinned_memory_is_initialised_and_not_counted() {
 }
 
 #[test]
+fn closed_allocations_keep_their_address_and_refuse_access() {
+    let m = memory();
+    let a = m.allocate(64, "cuMemAllocAsync").unwrap();
+    m.write(a, &[1; 64]).unwrap();
+    m.close(a);
+    assert_eq!(states(&m, a, 64), [UNADDRESSABLE; 64]);
+    assert!(m.check(a, 1).unwrap_err().found.contains("stream-ordered"));
+    assert_eq!(m.find(a).unwrap().bytes, 64);
+    m.open(a);
+    assert_eq!(m.read(a, &mut [0; 64]), Ok(Some(0)));
+}
+
+#[test]
 fn contains_is_exact() {
     let m = memory();
     let end = m.base() + m.len();
