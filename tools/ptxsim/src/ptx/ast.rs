@@ -37,9 +37,21 @@ pub struct Function {
     pub labels: Vec<(String, usize)>,
     /// `.branchtargets` of `brx.idx`: name and label indices.
     pub branch_tables: Vec<(String, Vec<usize>)>,
+    /// `.callprototype` of indirect calls.
+    pub prototypes: Vec<Prototype>,
+    /// False for a function only declared here, such as `vprintf`.
+    pub has_body: bool,
     pub limits: Limits,
     /// Line of the PTX text.
     pub line: u32,
+}
+
+/// What a function called through a register takes and returns; the names in it mean nothing.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Prototype {
+    pub name: String,
+    pub returns: Vec<Variable>,
+    pub params: Vec<Variable>,
 }
 
 /// Performance directives that the driver checks or reports.
@@ -105,6 +117,8 @@ pub struct Variable {
     pub init: Vec<u8>,
     /// Addresses to be written into `init`: offset, symbol, addend.
     pub relocations: Vec<(usize, String, i64)>,
+    /// Line of the PTX text.
+    pub line: u32,
 }
 
 /// One instruction.
@@ -155,6 +169,12 @@ pub enum Operand {
     BranchTable(usize),
     /// `(a, b)` of a call: return or argument list.
     Tuple(Vec<Operand>),
+    /// Index into [`Function::prototypes`].
+    Prototype(usize),
+    /// The functions of a `.calltargets` list.
+    CallTargets(Vec<String>),
+    /// `[base, {x, y}]`: a tensor map or texture and coordinates in it.
+    TensorAddress(Base, Vec<Operand>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -199,8 +219,8 @@ pub enum Special {
 pub struct Location {
     /// Line of the PTX text, from 1.
     pub ptx_line: u32,
-    /// Source lines by `.loc`, innermost first: file index into [`Module::files`], line, and for an
-    /// inlined function its name.
+    /// Source lines by `.loc`, innermost first: file number (the first half of an entry of
+    /// [`Module::files`]), line, and for an inlined function its name. Empty where the compiler names none.
     pub source: Vec<SourceLine>,
 }
 
