@@ -55,6 +55,10 @@ fn last_error() -> String {
     // SAFETY: the result is null or a string that lives until the next call in this thread.
     unsafe {
         let text = libc::dlerror();
-        if text.is_null() { "?".into() } else { CStr::from_ptr(text).to_string_lossy().into_owned() }
+        if text.is_null() {
+            "?".into()
+        } else {
+            CStr::from_ptr(text).to_string_lossy().into_owned()
+        }
     }
 }

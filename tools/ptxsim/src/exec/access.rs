@@ -119,7 +119,14 @@ impl Ctx<'_> {
     }
 
     #[inline(always)]
-    fn global(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed) -> Option<*mut u8> {
+    fn global(
+        &mut self,
+        op: &Op,
+        lane: usize,
+        address: u64,
+        bytes: usize,
+        deed: Deed,
+    ) -> Option<*mut u8> {
         if !self.memory.contains(address, bytes as u64) {
             self.out_of_bounds(op, lane, address, bytes, deed);
             return None;
@@ -141,7 +148,14 @@ impl Ctx<'_> {
     }
 
     #[inline(always)]
-    fn in_shared(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed) -> Option<*mut u8> {
+    fn in_shared(
+        &mut self,
+        op: &Op,
+        lane: usize,
+        address: u64,
+        bytes: usize,
+        deed: Deed,
+    ) -> Option<*mut u8> {
         if !self.shared.contains(address, bytes) {
             self.beyond(op, lane, address, bytes, deed, "shared", self.shared.data.len());
             return None;
@@ -159,7 +173,14 @@ impl Ctx<'_> {
     }
 
     #[inline(always)]
-    fn in_local(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed) -> Option<*mut u8> {
+    fn in_local(
+        &mut self,
+        op: &Op,
+        lane: usize,
+        address: u64,
+        bytes: usize,
+        deed: Deed,
+    ) -> Option<*mut u8> {
         let size = self.kernel.local_bytes as usize;
         if address.checked_add(bytes as u64).is_none_or(|end| end > size as u64) {
             self.beyond(op, lane, address, bytes, deed, "local", size);
@@ -173,7 +194,8 @@ impl Ctx<'_> {
     #[inline(never)]
     fn misaligned(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed) {
         let verb = deed.verb();
-        let message = format!("{verb} of {bytes} bytes at {address:#x}, which is no multiple of {bytes}");
+        let message =
+            format!("{verb} of {bytes} bytes at {address:#x}, which is no multiple of {bytes}");
         self.find(Kind::Misaligned, op, lane, Some(address), message.clone());
         self.fail(Fault::MisalignedAddress(message));
     }
@@ -204,7 +226,9 @@ impl Ctx<'_> {
         size: usize,
     ) {
         let verb = deed.verb();
-        let message = format!("{verb} of {bytes} bytes at {space} address {address:#x}: there are {size} bytes");
+        let message = format!(
+            "{verb} of {bytes} bytes at {space} address {address:#x}: there are {size} bytes"
+        );
         self.find(Kind::OutOfBounds, op, lane, Some(address), message.clone());
         self.fail(Fault::IllegalAddress(message));
     }
@@ -216,7 +240,9 @@ impl Ctx<'_> {
             "global" => self.memory.describe(address, bytes as u64),
             _ => "no thread of this block wrote it".into(),
         };
-        let message = format!("a read of {bytes} {space} bytes at {address:#x} that nothing has written: {place}");
+        let message = format!(
+            "a read of {bytes} {space} bytes at {address:#x} that nothing has written: {place}"
+        );
         self.find(Kind::UninitialisedRead, op, lane, Some(address), message);
     }
 
@@ -258,7 +284,9 @@ impl<S: In> Operation for Load<S> {
             let bytes = usize::from(access.bytes) * usize::from(access.count);
             let results = &ctx.kernel.code.lists[op.list as usize];
             for lane in each(mask) {
-                let Some(from) = ctx.place(op, lane, S::SPACE, at[lane], bytes, Deed::Read) else { return };
+                let Some(from) = ctx.place(op, lane, S::SPACE, at[lane], bytes, Deed::Read) else {
+                    return;
+                };
                 for (i, &result) in results.iter().enumerate() {
                     let from = from.add(i * usize::from(access.bytes));
                     put(ctx.registers, result, lane, access, get(from, access));
@@ -282,9 +310,13 @@ impl<S: In> Operation for Store<S> {
             let bytes = width * usize::from(access.count);
             let values = &ctx.kernel.code.lists[op.list as usize];
             for lane in each(mask) {
-                let Some(to) = ctx.place(op, lane, S::SPACE, at[lane], bytes, Deed::Write) else { return };
+                let Some(to) = ctx.place(op, lane, S::SPACE, at[lane], bytes, Deed::Write) else {
+                    return;
+                };
                 for (i, &value) in values.iter().enumerate() {
-                    let from = ctx.registers.add(value as usize + lane * usize::from(access.register_bytes));
+                    let from = ctx
+                        .registers
+                        .add(value as usize + lane * usize::from(access.register_bytes));
                     to.add(i * width).copy_from_nonoverlapping(from, width);
                 }
             }
@@ -318,7 +350,10 @@ impl<S: In, const COUNT: usize> Operation for LoadWords<S, COUNT> {
             }
             let results = &ctx.kernel.code.lists[op.list as usize];
             for lane in each(mask) {
-                let Some(from) = ctx.place(op, lane, S::SPACE, at[lane], 4 * COUNT, Deed::Read) else { return };
+                let Some(from) = ctx.place(op, lane, S::SPACE, at[lane], 4 * COUNT, Deed::Read)
+                else {
+                    return;
+                };
                 for i in 0..COUNT {
                     let word = from.add(4 * i).cast::<u32>().read();
                     ctx.registers.add(results[i] as usize).cast::<u32>().add(lane).write(word);
@@ -339,7 +374,10 @@ impl<S: In, const COUNT: usize> Operation for StoreWords<S, COUNT> {
             let at = addresses(ctx, op);
             let values = &ctx.kernel.code.lists[op.list as usize];
             for lane in each(mask) {
-                let Some(to) = ctx.place(op, lane, S::SPACE, at[lane], 4 * COUNT, Deed::Write) else { return };
+                let Some(to) = ctx.place(op, lane, S::SPACE, at[lane], 4 * COUNT, Deed::Write)
+                else {
+                    return;
+                };
                 for i in 0..COUNT {
                     let word = ctx.registers.add(values[i] as usize).cast::<u32>().add(lane).read();
                     to.add(4 * i).cast::<u32>().write(word);
@@ -408,6 +446,40 @@ unsafe fn put(registers: *mut u8, result: u32, lane: usize, access: super::op::A
             2 => to.cast::<u16>().write(value as u16),
             4 => to.cast::<u32>().write(value as u32),
             _ => to.cast::<u64>().write(value),
+        }
+    }
+}
+
+/// `ld.param` of a kernel: the same for all threads.
+pub struct LoadParam;
+
+impl Operation for LoadParam {
+    #[inline(always)]
+    unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
+        // SAFETY: the caller's; the parameter block's end is asked for.
+        unsafe {
+            let at = addresses(ctx, op);
+            let (access, width) = (op.access, usize::from(op.access.bytes));
+            let lane = mask.trailing_zeros() as usize & 31;
+            let bytes = width * usize::from(access.count);
+            let params = ctx.launch.params;
+            let start = at[lane] as usize;
+            if start.checked_add(bytes).is_none_or(|end| end > params.len()) {
+                let found = params.len();
+                let message =
+                    format!("a read of {bytes} bytes at parameter byte {start}: there are {found}");
+                ctx.find(Kind::OutOfBounds, op, lane, Some(at[lane]), message.clone());
+                return ctx.fail(Fault::LaunchFailure(message));
+            }
+            let results = &ctx.kernel.code.lists[op.list as usize];
+            for (i, &result) in results.iter().enumerate() {
+                let value = get(params.as_ptr().add(start + i * width), access);
+                match access.register_bytes {
+                    2 => store(ctx.registers, result, mask, [value as u16; LANES]),
+                    4 => store(ctx.registers, result, mask, [value as u32; LANES]),
+                    _ => store(ctx.registers, result, mask, [value; LANES]),
+                }
+            }
         }
     }
 }

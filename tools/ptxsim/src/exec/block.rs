@@ -99,7 +99,8 @@ impl<'a> Block<'a> {
         }
         let mut idle = 0;
         loop {
-            let live: Vec<usize> = (0..self.warps.len()).filter(|&w| self.warps[w].alive != 0).collect();
+            let live: Vec<usize> =
+                (0..self.warps.len()).filter(|&w| self.warps[w].alive != 0).collect();
             if live.is_empty() {
                 return Ok(());
             }
@@ -165,6 +166,7 @@ impl<'a> Block<'a> {
             findings,
             block: self.index,
             warp: warp as u32,
+            clock: self.counters.warp_instructions,
             fault: None,
         };
         let w = &mut self.warps[warp];
@@ -313,7 +315,11 @@ impl<'a> Block<'a> {
         // SAFETY: 32-bit registers, and a predicate, of this kernel.
         let (number, threads, holds) = unsafe {
             let holds = barrier.reduction.map_or(0, |_| load_bits(registers, op.sources[2]) & mask);
-            (load::<u32>(registers, op.sources[0])[lane], load::<u32>(registers, op.sources[1])[lane], holds)
+            (
+                load::<u32>(registers, op.sources[0])[lane],
+                load::<u32>(registers, op.sources[1])[lane],
+                holds,
+            )
         };
         let at = kernel.index_of(op);
         if number as usize >= BARRIERS {
@@ -394,7 +400,9 @@ impl<'a> Block<'a> {
             // A path may have waited right before its join.
             let w = &mut self.warps[warp];
             for index in (0..w.paths.len()).rev() {
-                if w.paths[index].wait == Wait::Ready && w.stop(&w.paths[index]) == w.paths[index].at {
+                if w.paths[index].wait == Wait::Ready
+                    && w.stop(&w.paths[index]) == w.paths[index].at
+                {
                     w.arrive(index);
                 }
             }
@@ -427,7 +435,12 @@ impl<'a> Block<'a> {
     fn find(&self, kind: Kind, op: &Op, warp: usize, lane: usize, message: String) {
         let Common { kernel, findings, .. } = self.common;
         let place = kernel.place(kernel.index_of(op));
-        let place = crate::finding::Place { block: self.index, warp: warp as u32, lane: lane as u32, ..place };
+        let place = crate::finding::Place {
+            block: self.index,
+            warp: warp as u32,
+            lane: lane as u32,
+            ..place
+        };
         findings.add(crate::finding::Finding { kind, message, place: Some(place), count: 1 });
     }
 }

@@ -81,7 +81,9 @@ unsafe fn avx2<O: Operation>(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi2,f16c,popcnt,lzcnt,bmi1")]
+#[target_feature(
+    enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi2,f16c,popcnt,lzcnt,bmi1"
+)]
 unsafe fn avx512<O: Operation>(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
     // SAFETY: the caller's.
     unsafe { O::run(ctx, op, mask) }

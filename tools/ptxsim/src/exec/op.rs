@@ -33,9 +33,14 @@ pub enum Flow {
     /// Runs and goes on.
     Next,
     /// Jumps to the instruction; lanes that do not meet the others at `meet`.
-    Branch { to: u32, meet: u32 },
+    Branch {
+        to: u32,
+        meet: u32,
+    },
     /// Jumps by an index to one of a list of targets.
-    Table { meet: u32 },
+    Table {
+        meet: u32,
+    },
     Exit,
     /// Waits for all lanes of a mask (an operand) to be here, then runs for them together.
     Together,
@@ -88,6 +93,8 @@ pub struct Ctx<'a> {
     pub findings: &'a Findings,
     pub block: [u32; 3],
     pub warp: u32,
+    /// Warp-instructions of the block when this path began to run.
+    pub clock: u64,
     /// Why this launch must end.
     pub fault: Option<Fault>,
 }
@@ -95,10 +102,18 @@ pub struct Ctx<'a> {
 impl Ctx<'_> {
     /// Notes a finding at this instruction and returns its message.
     #[cold]
-    pub fn find(&mut self, kind: Kind, op: &Op, lane: usize, address: Option<u64>, message: String) {
+    pub fn find(
+        &mut self,
+        kind: Kind,
+        op: &Op,
+        lane: usize,
+        address: Option<u64>,
+        message: String,
+    ) {
         let index = self.kernel.index_of(op);
         let place = self.kernel.place(index);
-        let place = Place { block: self.block, warp: self.warp, lane: lane as u32, address, ..place };
+        let place =
+            Place { block: self.block, warp: self.warp, lane: lane as u32, address, ..place };
         self.findings.add(Finding { kind, message, place: Some(place), count: 1 });
     }
 

@@ -42,7 +42,10 @@ pub enum Verdict {
     Good,
     Uninitialised,
     /// With this warp.
-    Race { with: u32, wrote: bool },
+    Race {
+        with: u32,
+        wrote: bool,
+    },
 }
 
 impl Shared {

@@ -15,11 +15,19 @@ pub enum Fixed {
 ///
 /// # Safety
 /// `registers` is a register file of the kernel.
-pub unsafe fn prepare(registers: *mut u8, kernel: &Kernel, launch: &Launch<'_>, block: [u32; 3], warp: u32) {
+pub unsafe fn prepare(
+    registers: *mut u8,
+    kernel: &Kernel,
+    launch: &Launch<'_>,
+    block: [u32; 3],
+    warp: u32,
+) {
     for (fixed, offset, bytes) in &kernel.code.fixed {
         let lanes: Lanes<u64> = match fixed {
             Fixed::Bits(bits) => [*bits; LANES],
-            Fixed::Special(special) => std::array::from_fn(|lane| value(special, launch, block, warp, lane as u32)),
+            Fixed::Special(special) => {
+                std::array::from_fn(|lane| value(special, launch, block, warp, lane as u32))
+            }
         };
         // SAFETY: the caller's; offsets are those of the kernel.
         unsafe {
@@ -36,7 +44,10 @@ pub unsafe fn prepare(registers: *mut u8, kernel: &Kernel, launch: &Launch<'_>, 
 /// Whether it is the same from start to end of a thread.
 pub fn is_fixed(special: &Special) -> bool {
     use Special::*;
-    !matches!(special, Clock | ClockHi | Clock64 | GlobalTimer | GlobalTimerLo | GlobalTimerHi | Other(_))
+    !matches!(
+        special,
+        Clock | ClockHi | Clock64 | GlobalTimer | GlobalTimerLo | GlobalTimerHi | Other(_)
+    )
 }
 
 fn value(special: &Special, launch: &Launch<'_>, block: [u32; 3], warp: u32, lane: u32) -> u64 {

@@ -126,7 +126,8 @@ impl Warp {
                 index = join.outer;
                 continue;
             }
-            let path = Path { at: join.at, mask: join.expected, join: join.outer, wait: Wait::Ready };
+            let path =
+                Path { at: join.at, mask: join.expected, join: join.outer, wait: Wait::Ready };
             if self.stop(&path) != path.at {
                 self.paths.push(path);
                 return;
