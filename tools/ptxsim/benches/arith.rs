@@ -1,0 +1,119 @@
+//! Rates of the arithmetic on one core, by instruction set.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use ptxsim::arith::formats::{Bf16, E4m3, F16, F32, Format, Overflow, Rounding, Tf32, narrow_double};
+use ptxsim::arith::mma::{Accumulator, Instruction, S8, TensorCore, mma, mma_integer};
+
+#[path = "../tests/arith/sets.rs"]
+mod sets;
+use sets::{Set, Work, on, sets};
+
+type Matrix<T, const R: usize, const C: usize> = [[T; C]; R];
+
+/// A small generator of numbers (xorshift64*).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+
+    /// Values in [-1, 1).
+    fn matrix<F: Format, const R: usize, const C: usize>(&mut self) -> Matrix<F::Bits, R, C> {
+        let mut matrix = [[F::Bits::default(); C]; R];
+        for element in matrix.as_flattened_mut() {
+            let value = self.next() as i32 as f32 * (-31f32).exp2();
+            *element = narrow_double::<F>(f64::from(value), Rounding::NearestEven, Overflow::Infinity);
+        }
+        matrix
+    }
+}
+
+/// Repeats work.
+struct Many<W>(W);
+
+const REPEATS: usize = 4000;
+
+impl<W: Work> Work for Many<W> {
+    type Output = ();
+    #[inline(always)]
+    fn run(&self) {
+        for _ in 0..REPEATS {
+            black_box(self.0.run());
+        }
+    }
+}
+
+/// Best of some runs of `work`, each of `count` operations.
+fn rate<W: Work>(set: Set, name: &str, count: usize, work: W) {
+    let work = Many(work);
+    let mut best = f64::MAX;
+    for _ in 0..7 {
+        let start = Instant::now();
+        on(set, &work);
+        best = best.min(start.elapsed().as_secs_f64() / REPEATS as f64);
+    }
+    println!("{set:?} {name:<36} {:8.2} G/s", count as f64 / best / 1e9);
+}
+
+struct Product<F: Format, Acc: Format, const K: usize> {
+    core: TensorCore,
+    a: Matrix<F::Bits, 16, K>,
+    b: Matrix<F::Bits, K, 8>,
+    c: Matrix<Acc::Bits, 16, 8>,
+}
+
+impl<F: Format, Acc: Accumulator, const K: usize> Work for Product<F, Acc, K> {
+    type Output = Matrix<Acc::Bits, 16, 8>;
+    #[inline(always)]
+    fn run(&self) -> Self::Output {
+        let (a, b, c) = black_box((&self.a, &self.b, &self.c));
+        mma::<F, F, Acc, 16, 8, K>(self.core, Instruction::Mma, a, b, c)
+    }
+}
+
+fn product<F, Acc, const K: usize>(set: Set, name: &str, core: TensorCore)
+where
+    F: Format,
+    Acc: Accumulator,
+{
+    let mut random = Random(1);
+    let (a, b, c) =
+        (random.matrix::<F, 16, K>(), random.matrix::<F, K, 8>(), random.matrix::<Acc, 16, 8>());
+    let name = format!("{name} {core:?} (mac)");
+    rate(set, &name, 16 * 8 * K, Product::<F, Acc, K> { core, a, b, c });
+}
+
+struct Bytes {
+    a: Matrix<u8, 16, 32>,
+    b: Matrix<u8, 32, 8>,
+    c: Matrix<i32, 16, 8>,
+}
+
+impl Work for Bytes {
+    type Output = Matrix<i32, 16, 8>;
+    #[inline(always)]
+    fn run(&self) -> Self::Output {
+        let (a, b, c) = black_box((&self.a, &self.b, &self.c));
+        mma_integer::<S8, S8, 16, 8, 32>(false, a, b, c)
+    }
+}
+
+fn main() {
+    for set in sets() {
+        for core in [TensorCore::F32, TensorCore::Ampere, TensorCore::Hopper] {
+            product::<Bf16, F32, 16>(set, "bf16 m16n8k16 f32", core);
+        }
+        product::<F16, F32, 16>(set, "f16 m16n8k16 f32", TensorCore::Ampere);
+        product::<F16, F16, 16>(set, "f16 m16n8k16 f16", TensorCore::Ampere);
+        product::<Tf32, F32, 8>(set, "tf32 m16n8k8", TensorCore::Ampere);
+        product::<E4m3, F32, 32>(set, "e4m3 m16n8k32", TensorCore::Ada);
+        let bytes = Bytes { a: [[77; 32]; 16], b: [[200; 8]; 32], c: [[0; 8]; 16] };
+        rate(set, "s8 m16n8k32 (mac)", 16 * 8 * 32, bytes);
+    }
+}
