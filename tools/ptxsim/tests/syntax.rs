@@ -160,6 +160,8 @@ fn vectors() {
     assert!(
         matches!(&packed[0], Operand::Vector(items) if items.len() == 2 && items[1] == Operand::Sink)
     );
+    let moved = operands("mov.v2.f32 {%f1, %f2}, {%f2, %f1};");
+    assert!(matches!(&moved[1], Operand::Vector(items) if items.len() == 2));
     let store = operands("st.global.v4.f32 [%d1], {%f1, 0f00000000, %f2, 1.0};");
     assert!(matches!(&store[1], Operand::Vector(items) if items[1] == Operand::F32(0)));
 }
