@@ -72,9 +72,12 @@ def download(package: str, digest: str, into: Path) -> Path:
 
 
 def fetch(into: Path) -> Path:
-    """The directory of the compiler: a toolkit's, or `into`, filled when it is not yet."""
-    if home := toolkit():
-        return home
+    """The directory of the compiler: a toolkit's, or that of the wheels."""
+    return toolkit() or fetch_wheels(into)
+
+
+def fetch_wheels(into: Path) -> Path:
+    """`into`, filled with the pinned compiler when it is not yet."""
     stamp = into / "wheels"
     contents = "".join(f"{package} {digest}\n" for package, digest in WHEELS.items())
     if stamp.is_file() and stamp.read_text() == contents:
@@ -136,7 +139,7 @@ class Nvrtc:
     def compile(self, source: Path, arch: str, defines: list[str]) -> str:
         """PTX of one file, with line information; file names in it are relative."""
         program = ctypes.c_void_p()
-        options = [f"-arch={arch}", "-lineinfo", "-std=c++17", f"-I{self.include}", *(f"-D{d}" for d in defines)]
+        options = [f"-arch={arch}", "-lineinfo", "-std=c++17", f"-I{self.include}", f"-I{source.parent}", *(f"-D{d}" for d in defines)]
         text = source.read_bytes()
         self.call("nvrtcCreateProgram", ctypes.byref(program), text, source.name.encode(), 0, None, None)
         array = (ctypes.c_char_p * len(options))(*(o.encode() for o in options))

@@ -36,7 +36,8 @@ pub struct Block {
 
 /// Where a virtual register lives in a warp's register file: 32 lanes side by side. A predicate is one
 /// `u32`, a bit per lane (padded to 64 bytes); 8- and 16-bit registers take 2 bytes a lane, then 4, 8, 16.
-/// Registers whose lives do not overlap share a slot. `offset` is a multiple of 64.
+/// Registers whose lives do not overlap share a slot; a result never shares one with a source of the same
+/// instruction. `offset` is a multiple of 64.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Slot {
     pub offset: u32,

@@ -26,7 +26,8 @@ pub(super) fn blocks(function: &Function) -> Result<Vec<Block>, Error> {
     for block in &mut blocks {
         let last = &body[block.end - 1];
         let mut targets = targets(function, last)?;
-        if !(is_branch(last) && last.guard.is_none()) && !leaves(last) {
+        let goes_on = !leaves(last) && (!is_branch(last) || last.guard.is_some());
+        if goes_on {
             targets.push(block.end);
         }
         // A label may stand at the very end: falling off it is leaving.

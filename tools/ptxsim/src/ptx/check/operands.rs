@@ -35,6 +35,8 @@ pub(super) fn check(function: &Function, instruction: &Instruction) -> Result<()
         ("bra", _, 0) => Want::Label,
         ("brx", _, 1) => Want::BranchTable,
         ("mul" | "mad", [Want::Bytes(bytes)], 0 | 3) if is("wide") => Want::Bytes(2 * bytes),
+        // `mov.b64` packs what is in braces into one, `mov.v4.f32` moves each on its own.
+        ("mov", [want], _) if ["v2", "v4", "v8"].into_iter().any(is) => at_least(*want),
         (opcode, [want], _) if UNIFORM.contains(&opcode) => *want,
         ("setp", [_], 0 | 3) | ("selp", [_], 3) => Want::Predicate,
         ("setp", [want], 1 | 2) | ("selp" | "shl" | "shr", [want], 0 | 1) => *want,
@@ -46,9 +48,9 @@ pub(super) fn check(function: &Function, instruction: &Instruction) -> Result<()
         ("ld" | "ldu", _, 1) | ("st", _, 0) => Want::Address,
         _ => Want::Anything,
     };
-    let is_move = instruction.opcode == "mov";
+    let packs = instruction.opcode == "mov";
     for (index, operand) in instruction.operands.iter().enumerate() {
-        let fault = fault(function, operand, wanted(index), is_move);
+        let fault = fault(function, operand, wanted(index), packs);
         if let Some(fault) = fault {
             let spelling = super::super::inventory::spelling(instruction);
             return Err(format!("{spelling}: operand {} {fault}", index + 1));
@@ -74,7 +76,7 @@ fn of_type(modifier: &str) -> Option<Want> {
 }
 
 /// What is wrong with the operand, or nothing.
-fn fault(function: &Function, operand: &Operand, want: Want, is_move: bool) -> Option<String> {
+fn fault(function: &Function, operand: &Operand, want: Want, packs: bool) -> Option<String> {
     let fits = match (operand, want) {
         (_, Want::Anything) => true,
         (Operand::Register(index) | Operand::NotPredicate(index), _) => {
@@ -86,15 +88,14 @@ fn fault(function: &Function, operand: &Operand, want: Want, is_move: bool) -> O
             return Some(format!("is `{name}`, {is}; expected {}", expectation(want)));
         }
         (Operand::Pair(first, second), Want::Predicate) => {
-            let faults =
-                [first, second].into_iter().find_map(|o| fault(function, o, want, is_move));
+            let faults = [first, second].into_iter().find_map(|o| fault(function, o, want, packs));
             return faults;
         }
-        (Operand::Vector(items), Want::Bytes(bytes)) if is_move => {
+        (Operand::Vector(items), Want::Bytes(bytes)) if packs => {
             return packed(function, items, bytes);
         }
         (Operand::Vector(items), Want::AtLeast(_)) => {
-            return items.iter().find_map(|item| fault(function, item, want, is_move));
+            return items.iter().find_map(|item| fault(function, item, want, packs));
         }
         (Operand::Address(..) | Operand::TensorAddress(..), want) => want == Want::Address,
         (Operand::Label(_), want) => want == Want::Label,

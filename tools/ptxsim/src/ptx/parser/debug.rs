@@ -19,6 +19,23 @@ pub(super) struct Lines {
     seen: HashMap<[u32; 3], Vec<SourceLine>>,
 }
 
+/// What `.debug_str` holds.
+#[derive(Default)]
+pub(super) struct Strings {
+    bytes: Vec<u8>,
+    labels: HashMap<String, usize>,
+}
+
+impl Strings {
+    /// The string at `label` or `label+offset`, up to its zero.
+    fn get(&self, place: &str) -> Option<String> {
+        let (label, offset) = place.split_once('+').unwrap_or((place, "0"));
+        let start = self.labels.get(label)?.checked_add(offset.parse().ok()?)?;
+        let text = self.bytes.get(start..)?.split(|b| *b == 0).next()?;
+        Some(String::from_utf8_lossy(text).into_owned())
+    }
+}
+
 impl Parser<'_> {
     /// `.file 1 "name" [, time, size]`
     pub(super) fn file(&mut self) -> Result<(), Error> {
@@ -105,20 +122,18 @@ impl Parser<'_> {
     }
 
     fn debug_strings(&mut self) -> Result<(), Error> {
-        let mut bytes: Vec<u8> = Vec::new();
-        let mut labels: Vec<(&str, usize)> = Vec::new();
         while !self.cursor.accept("}") {
             match self.cursor.peek() {
                 Token::Word(label) => {
                     self.cursor.advance();
                     self.cursor.expect(":")?;
-                    labels.push((label, bytes.len()));
+                    self.strings.labels.insert(label.to_owned(), self.strings.bytes.len());
                 }
                 Token::Dot("b8") => {
                     self.cursor.advance();
                     loop {
                         let byte: i16 = expression::count(&mut self.cursor, "a byte")?;
-                        bytes.push(byte as u8);
+                        self.strings.bytes.push(byte as u8);
                         if !self.cursor.accept(",") {
                             break;
                         }
@@ -126,10 +141,6 @@ impl Parser<'_> {
                 }
                 _ => return Err(self.cursor.expected("a label, `.b8` or `}` in .debug_str")),
             }
-        }
-        for (label, start) in labels {
-            let text = bytes[start..].split(|b| *b == 0).next().unwrap_or_default();
-            self.strings.insert(label.to_owned(), String::from_utf8_lossy(text).into_owned());
         }
         Ok(())
     }
@@ -139,16 +150,12 @@ impl Parser<'_> {
         let instructions = self.module.functions.iter_mut().flat_map(|f| &mut f.body);
         for instruction in instructions {
             for name in instruction.at.source.iter_mut().filter_map(|s| s.function.as_mut()) {
-                let (label, offset) = name.split_once('+').unwrap_or((name, "0"));
-                let offset: usize = offset.parse().unwrap_or(0);
-                let string = self.strings.get(label).and_then(|s| s.get(offset..));
-                let string = string.ok_or_else(|| Error {
+                *name = self.strings.get(name).ok_or_else(|| Error {
                     line: instruction.at.ptx_line,
                     message: format!(
                         "its .loc names the string `{name}`, which no .debug_str section holds"
                     ),
                 })?;
-                *name = string.to_owned();
             }
         }
         Ok(())

@@ -89,7 +89,7 @@ impl Parser<'_> {
                 "reqnctapercluster" => limits.cluster = Some(self.extents()?),
                 "maxnreg" => limits.max_registers = Some(self.limit()?),
                 "minnctapersm" => limits.min_blocks_per_sm = Some(self.limit()?),
-                // An older name for much the same, and an upper bound nothing here depends on.
+                // The first gave way to `.minnctapersm`; nothing here depends on either.
                 "maxnctapersm" | "maxclusterrank" => {
                     self.limit()?;
                 }

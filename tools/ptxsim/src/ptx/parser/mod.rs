@@ -25,7 +25,7 @@ pub(super) fn parse(text: &str) -> Result<Module, Error> {
         module: Module::default(),
         names: HashSet::new(),
         functions: HashMap::new(),
-        strings: HashMap::new(),
+        strings: debug::Strings::default(),
     };
     parser.header()?;
     while parser.cursor.peek() != Token::End {
@@ -42,8 +42,7 @@ struct Parser<'a> {
     names: HashSet<String>,
     /// Index of each function in the module.
     functions: HashMap<String, usize>,
-    /// Labelled strings of `.debug_str`.
-    strings: HashMap<String, String>,
+    strings: debug::Strings,
 }
 
 impl Parser<'_> {

@@ -65,7 +65,8 @@ impl Scope {
     }
 
     fn range(&self, name: &str) -> Option<Type> {
-        let digits = name.bytes().rev().take_while(u8::is_ascii_digit).count().min(9);
+        // A count has ten digits at most.
+        let digits = name.bytes().rev().take_while(u8::is_ascii_digit).count().min(10);
         (1..=digits).find_map(|n| {
             let (prefix, number) = name.split_at(name.len() - n);
             let range = self.ranges.get(prefix)?;

@@ -123,8 +123,7 @@ impl Parser<'_> {
         }
     }
 
-    /// `.ptr .global .align 16`: where a pointer parameter points. The alignment stays for the caller to
-    /// read as the parameter's own only if it came before `.ptr`.
+    /// `.ptr .global .align 16`: where a pointer parameter points; not the alignment of the parameter itself.
     fn pointer_attributes(&mut self) {
         while let Token::Dot("global" | "shared" | "const" | "local") = self.cursor.peek() {
             self.cursor.advance();
