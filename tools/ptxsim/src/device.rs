@@ -134,7 +134,8 @@ mod tests {
 
     #[test]
     fn residency_follows_the_formula() {
-        let kernel = |threads, registers, shared_bytes| Footprint { threads, registers, shared_bytes };
+        let kernel =
+            |threads, registers, shared_bytes| Footprint { threads, registers, shared_bytes };
         for (device, kernel, blocks) in [
             (&A100, kernel(128, 32, 0), 16),
             (&A100, kernel(32, 16, 0), 32),

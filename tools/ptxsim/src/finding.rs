@@ -71,7 +71,10 @@ impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:?}: {}", self.kind, self.message)?;
         if let Some(Place { kernel, source, ptx_line, block, warp, lane, .. }) = &self.place {
-            write!(f, "\n  in {kernel}, PTX line {ptx_line}, block {block:?}, warp {warp}, lane {lane}")?;
+            write!(
+                f,
+                "\n  in {kernel}, PTX line {ptx_line}, block {block:?}, warp {warp}, lane {lane}"
+            )?;
             for line in source {
                 write!(f, "\n  at {line}")?;
             }

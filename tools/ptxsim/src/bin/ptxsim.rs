@@ -137,7 +137,8 @@ fn print(summary: &Summary) {
     eprintln!("ptxsim: {}, seed {}", summary.device, summary.seed);
     if !summary.kernels.is_empty() {
         let columns = ["kernel", "launches", "warp instructions", "thread instructions"];
-        let width = summary.kernels.keys().map(String::len).max().unwrap_or(0).max(columns[0].len());
+        let width =
+            summary.kernels.keys().map(String::len).max().unwrap_or(0).max(columns[0].len());
         let [kernel, launches, warps, threads] = columns;
         eprintln!("{kernel:width$} {launches:>10} {warps:>18} {threads:>20}");
         for (name, k) in &summary.kernels {

@@ -37,10 +37,22 @@ impl Device {
             36 => self.memory_clock_khz,
             37 => self.memory_bus_bits,
             38 => self.l2_bytes,
-            40 => if self.is_data_centre() { 3 } else { 2 },
+            40 => {
+                if self.is_data_centre() {
+                    3
+                } else {
+                    2
+                }
+            }
             75 => self.capability.0,
             76 => self.capability.1,
-            87 => if self.is_data_centre() { 2 } else { 64 },
+            87 => {
+                if self.is_data_centre() {
+                    2
+                } else {
+                    64
+                }
+            }
             // Most of L2 that may be set aside, and the largest window for it.
             108 => self.l2_bytes / 16 * 11,
             109 => 128 << 20,
@@ -66,7 +78,13 @@ impl Device {
             72 => 2_097_120,
             // From Hopper on: clusters, four memory synchronisation domains, tensor maps.
             120 | 127 => u32::from(self.capability.0 >= 9),
-            126 => if self.capability.0 >= 9 { 4 } else { 1 },
+            126 => {
+                if self.capability.0 >= 9 {
+                    4
+                } else {
+                    1
+                }
+            }
             // NUMA: no node of the device (-1 below), node 0 of the host.
             _ => 0,
         };

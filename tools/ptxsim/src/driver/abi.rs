@@ -51,7 +51,11 @@ impl<T> Out<T> {
 
     /// Refuses null before anything is done.
     pub fn required(self) -> Result {
-        if self.0.is_null() { Status::INVALID_VALUE.because("a null pointer for a result") } else { Ok(()) }
+        if self.0.is_null() {
+            Status::INVALID_VALUE.because("a null pointer for a result")
+        } else {
+            Ok(())
+        }
     }
 
     pub fn is_null(self) -> bool {
@@ -121,7 +125,9 @@ impl<T: Copy> In<T> {
 
     /// The first `n` values; null is right only for none.
     pub fn list(self, n: usize) -> Result<Vec<T>> {
-        (0..n).map(|i| if self.0.is_null() { self.get() } else { In(self.0.wrapping_add(i)).get() }).collect()
+        (0..n)
+            .map(|i| if self.0.is_null() { self.get() } else { In(self.0.wrapping_add(i)).get() })
+            .collect()
     }
 
     pub fn address(self) -> usize {

@@ -86,7 +86,10 @@ impl Driver {
             self.owners.iter().filter(|(_, o)| o.context == context).map(|(&a, _)| a).collect();
         for address in left {
             if worked && let Some(allocation) = self.memory.find(address) {
-                self.find(Kind::Leak, format!("still allocated when its context ended: {allocation}"));
+                self.find(
+                    Kind::Leak,
+                    format!("still allocated when its context ended: {allocation}"),
+                );
             }
             let home = self.memory.find(address).map_or(Home::Device, |a| a.home);
             self.release(address, home, "the end of its context");
@@ -201,7 +204,8 @@ pub extern "C" fn cuCtxCreate_v4(
 ) -> Status {
     call("cuCtxCreate_v4", |d| {
         if !params.is_null() {
-            return Status::NOT_SUPPORTED.because("context parameters are not simulated; pass null");
+            return Status::NOT_SUPPORTED
+                .because("context parameters are not simulated; pass null");
         }
         create(d, out, flags, device)
     })
@@ -362,7 +366,8 @@ pub extern "C" fn cuCtxSetCacheConfig(config: c_uint) -> Status {
     call("cuCtxSetCacheConfig", |d| {
         let context = d.current()?;
         if config > 3 {
-            return Status::INVALID_VALUE.because(format!("expected a cache config, found {config}"));
+            return Status::INVALID_VALUE
+                .because(format!("expected a cache config, found {config}"));
         }
         d.contexts.get_mut(context)?.cache_config = config;
         Ok(())

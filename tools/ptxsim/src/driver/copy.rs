@@ -104,7 +104,8 @@ impl Driver {
         self.refuse_implicit(stream)?;
         self.refuse_unsafe(name)?;
         let with_host = matches!(from, End::Host(_)) || matches!(to, End::Host(_));
-        let staged = matches!((&from, &to), (&End::Host(at), End::Device(_)) if !self.is_pinned(at));
+        let staged =
+            matches!((&from, &to), (&End::Host(at), End::Device(_)) if !self.is_pinned(at));
         if staged {
             self.synchronize(stream)?;
         }

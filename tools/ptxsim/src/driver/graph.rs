@@ -219,7 +219,11 @@ impl Driver {
         let new = &self.graphs.get(graph)?.nodes;
         let old = &mut self.execs.get_mut(exec)?.nodes;
         if new.len() != old.len() {
-            return Ok(UpdateResult { result: TOPOLOGY_CHANGED, error_node: 0, error_from_node: 0 });
+            return Ok(UpdateResult {
+                result: TOPOLOGY_CHANGED,
+                error_node: 0,
+                error_from_node: 0,
+            });
         }
         for (n, o) in new.iter().zip(old.iter()) {
             let result = if n.work.node_type() != o.work.node_type() {
@@ -283,13 +287,16 @@ pub extern "C" fn cuGraphInstantiateWithFlags(
     call("cuGraphInstantiateWithFlags", |d| {
         out.required()?;
         let nodes = d.graphs.get(graph)?.nodes.clone();
-        if flags & !INSTANTIATE_FLAGS != 0 || flags & (AUTO_FREE | DEVICE_LAUNCH) == AUTO_FREE | DEVICE_LAUNCH
+        if flags & !INSTANTIATE_FLAGS != 0
+            || flags & (AUTO_FREE | DEVICE_LAUNCH) == AUTO_FREE | DEVICE_LAUNCH
         {
-            return Status::INVALID_VALUE
-                .because(format!("instantiation flags {flags:#x} do not go together or are unknown"));
+            return Status::INVALID_VALUE.because(format!(
+                "instantiation flags {flags:#x} do not go together or are unknown"
+            ));
         }
         if flags & DEVICE_LAUNCH != 0 {
-            return Status::NOT_SUPPORTED.because("launching graphs from the device is not simulated");
+            return Status::NOT_SUPPORTED
+                .because("launching graphs from the device is not simulated");
         }
         let auto_free = flags & AUTO_FREE != 0;
         out.set(d.execs.add(GraphExec { nodes, auto_free, flags, last: None }))

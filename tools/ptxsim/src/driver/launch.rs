@@ -61,7 +61,12 @@ impl Driver {
 
     /// Checks a launch and copies its parameters. A refusal is a finding too: programs are known to
     /// ignore the code.
-    pub fn prepare(&self, function: CUfunction, shape: Shape, params: Params) -> Result<KernelCall> {
+    pub fn prepare(
+        &self,
+        function: CUfunction,
+        shape: Shape,
+        params: Params,
+    ) -> Result<KernelCall> {
         let f = self.functions.get(function)?;
         self.healthy(f.context)?;
         let info = f.info();
@@ -105,8 +110,9 @@ impl Driver {
         if let Some(required) = info.limits.required_threads
             && required != block
         {
-            return Status::INVALID_VALUE
-                .because(format!("a block of {block:?}; the kernel requires {required:?} (.reqntid)"));
+            return Status::INVALID_VALUE.because(format!(
+                "a block of {block:?}; the kernel requires {required:?} (.reqntid)"
+            ));
         }
         if info.limits.cluster.is_some_and(|c| c != [1; 3]) {
             return Status::NOT_SUPPORTED
@@ -233,7 +239,6 @@ fn read_extra(extra: In<usize>) -> Result<(In<u8>, usize)> {
 }
 
 #[unsafe(no_mangle)]
-#[expect(clippy::too_many_arguments, reason = "the driver API's")]
 pub extern "C" fn cuLaunchKernel(
     function: CUfunction,
     grid_x: c_uint,
@@ -255,7 +260,6 @@ pub extern "C" fn cuLaunchKernel(
 }
 
 #[unsafe(no_mangle)]
-#[expect(clippy::too_many_arguments, reason = "the driver API's")]
 pub extern "C" fn cuLaunchCooperativeKernel(
     function: CUfunction,
     grid_x: c_uint,
@@ -300,12 +304,15 @@ pub extern "C" fn cuLaunchKernelEx(
 /// start, which is not made use of: the launch waits for the one before.
 fn read_attribute(attribute: &LaunchAttribute) -> Result<bool> {
     let value = attribute.value.0;
-    let unsupported = |name: &str| Status::NOT_SUPPORTED.because(format!("{name} is not simulated"));
+    let unsupported =
+        |name: &str| Status::NOT_SUPPORTED.because(format!("{name} is not simulated"));
     match attribute.id {
         2 => Ok(value[0] != 0),
         4 if value[..3] != [1; 3] => unsupported("a cluster of more than one block"),
         7 => unsupported("CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT"),
-        11 if value[..3] != [1; 3] => unsupported("CU_LAUNCH_ATTRIBUTE_PREFERRED_CLUSTER_DIMENSION"),
+        11 if value[..3] != [1; 3] => {
+            unsupported("CU_LAUNCH_ATTRIBUTE_PREFERRED_CLUSTER_DIMENSION")
+        }
         12 => unsupported("CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT"),
         13 => unsupported("CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE"),
         // None, access policy, synchronisation policy, scheduling policy, programmatic serialisation,

@@ -197,11 +197,7 @@ pub extern "C" fn cuMemFree_v2(address: CUdeviceptr) -> Status {
 }
 
 #[unsafe(no_mangle)]
-pub extern "C" fn cuMemAllocAsync(
-    out: Out<CUdeviceptr>,
-    bytes: usize,
-    stream: CUstream,
-) -> Status {
+pub extern "C" fn cuMemAllocAsync(out: Out<CUdeviceptr>, bytes: usize, stream: CUstream) -> Status {
     call("cuMemAllocAsync", |d| {
         out.required()?;
         out.set(d.allocate_async(bytes, d.current_pool, stream, "cuMemAllocAsync")?)
@@ -249,8 +245,10 @@ pub extern "C" fn cuMemHostGetDevicePointer_v2(
         let address = address as u64;
         match d.memory.find(address) {
             Some(a) if a.home == Home::Host && flags == 0 => out.set(address),
-            _ => Status::INVALID_VALUE
-                .because(format!("expected pinned memory, found {}", d.memory.describe(address, 1))),
+            _ => Status::INVALID_VALUE.because(format!(
+                "expected pinned memory, found {}",
+                d.memory.describe(address, 1)
+            )),
         }
     })
 }
@@ -314,7 +312,9 @@ pub extern "C" fn cuPointerGetAttributes(
             out.required()?;
             match d.memory.find(address) {
                 Some(a) => pointer_attribute(d, out, attribute, address, &a)?,
-                None if matches!(attribute, 1 | 3 | 4 | 11 | 12 | 17) => out.cast::<u64>().set(0)?,
+                None if matches!(attribute, 1 | 3 | 4 | 11 | 12 | 17) => {
+                    out.cast::<u64>().set(0)?
+                }
                 None => out.cast::<c_uint>().set(0)?,
             }
         }
@@ -343,6 +343,8 @@ fn pointer_attribute(
         12 => out.cast::<u64>().set(a.bytes),
         13 => out.cast::<c_uint>().set(1),
         17 => out.cast::<CUmemoryPool>().set(owner.and_then(|o| o.pool).unwrap_or(0)),
-        _ => Status::INVALID_VALUE.because(format!("attribute {attribute} of {a} is not simulated")),
+        _ => {
+            Status::INVALID_VALUE.because(format!("attribute {attribute} of {a} is not simulated"))
+        }
     }
 }

@@ -68,7 +68,10 @@ impl Driver {
     /// What the driver refuses before it reads the rest: PTX newer than itself, or for another GPU.
     fn check_header(&self, text: &str) -> Result<(u32, u32)> {
         let directive = |name: &str| {
-            text.lines().map(str::trim_start).find_map(|line| line.strip_prefix(name)).map(str::trim)
+            text.lines()
+                .map(str::trim_start)
+                .find_map(|line| line.strip_prefix(name))
+                .map(str::trim)
         };
         let version = directive(".version").and_then(|v| {
             let (major, minor) = v.split_whitespace().next()?.split_once('.')?;
@@ -124,7 +127,8 @@ impl Driver {
         if let Some(&function) = module.functions.get(&kernel) {
             return Ok(function);
         }
-        let max_dynamic_shared = SHARED_PER_BLOCK.saturating_sub(kernels[kernel].static_shared_bytes);
+        let max_dynamic_shared =
+            SHARED_PER_BLOCK.saturating_sub(kernels[kernel].static_shared_bytes);
         let function = self.functions.add(Function {
             context: module.context,
             module: handle,
@@ -304,7 +308,8 @@ pub extern "C" fn cuFuncSetCacheConfig(function: CUfunction, config: c_uint) -> 
     call("cuFuncSetCacheConfig", |d| {
         d.healthy(d.functions.get(function)?.context)?;
         if config > 3 {
-            return Status::INVALID_VALUE.because(format!("expected a cache config, found {config}"));
+            return Status::INVALID_VALUE
+                .because(format!("expected a cache config, found {config}"));
         }
         Ok(())
     })

@@ -19,7 +19,8 @@ impl Driver {
         if threads <= 0 {
             return Status::INVALID_VALUE.because(format!("expected threads, found {threads}"));
         }
-        if threads as u32 > self.most_threads(f.info()) || shared as u64 > u64::from(f.max_dynamic_shared)
+        if threads as u32 > self.most_threads(f.info())
+            || shared as u64 > u64::from(f.max_dynamic_shared)
         {
             return Ok(0);
         }
@@ -37,7 +38,8 @@ impl Driver {
         let most = if limit > 0 { most.min(limit) } else { most };
         let mut best = (0, 0, 0);
         // The largest block may be no whole number of warps.
-        let sizes = std::iter::once(most).chain((1..most).rev().filter(|n| *n % WARP as c_int == 0));
+        let sizes =
+            std::iter::once(most).chain((1..most).rev().filter(|n| *n % WARP as c_int == 0));
         for threads in sizes {
             let blocks = self.occupancy(function, threads, shared(threads))? as c_int;
             if blocks * threads > best.0 {

@@ -124,11 +124,8 @@ impl Queue {
             first
         } else {
             let ahead = self.draw(4) == 0;
-            let among: Vec<u64> = if ahead {
-                self.ready(self.pending.keys())
-            } else {
-                self.ready(needed.iter())
-            };
+            let among: Vec<u64> =
+                if ahead { self.ready(self.pending.keys()) } else { self.ready(needed.iter()) };
             among[self.draw(among.len() as u64) as usize]
         };
         needed.remove(&id);
@@ -155,7 +152,10 @@ impl Queue {
     }
 
     fn ready<'a>(&self, ids: impl Iterator<Item = &'a u64>) -> Vec<u64> {
-        ids.filter(|id| self.pending.get(id).is_some_and(Op::is_ready)).take(CHOICE).copied().collect()
+        ids.filter(|id| self.pending.get(id).is_some_and(Op::is_ready))
+            .take(CHOICE)
+            .copied()
+            .collect()
     }
 
     /// A number below `n`, by splitmix64 of seed and counter.

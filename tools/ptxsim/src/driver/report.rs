@@ -50,9 +50,8 @@ impl Report {
 pub(super) fn find_leaks(d: &Driver) {
     for (address, owner) in &d.owners {
         // What a fault took the chance to free is no leak; a graph's idle memory is the graph's.
-        let excused = owner.freeing
-            || owner.graph == GraphUse::Idle
-            || d.healthy(owner.context).is_err();
+        let excused =
+            owner.freeing || owner.graph == GraphUse::Idle || d.healthy(owner.context).is_err();
         if !excused && let Some(allocation) = d.memory.find(*address) {
             d.find(Kind::Leak, format!("never freed: {allocation}"));
         }

@@ -84,7 +84,10 @@ pub enum GraphUse {
 }
 
 impl Driver {
-    pub fn new(options: Options, engine: Box<dyn Engine>) -> std::result::Result<Self, MemoryError> {
+    pub fn new(
+        options: Options,
+        engine: Box<dyn Engine>,
+    ) -> std::result::Result<Self, MemoryError> {
         let memory = Memory::new(options.memory_bytes)?;
         let mut pools = Table::new("memory pool");
         let default_pool = pools.add(Pool::default());
@@ -196,7 +199,9 @@ pub(super) fn call(name: &str, f: impl FnOnce(&mut Driver) -> Result) -> Status 
 /// A call that needs none. No panic of ours reaches the program.
 pub(super) fn free_call(name: &str, f: impl FnOnce() -> Result) -> Status {
     if IN_CALLBACK.get() {
-        eprintln!("ptxsim: {name}: called from a host function of a stream, which may not call CUDA");
+        eprintln!(
+            "ptxsim: {name}: called from a host function of a stream, which may not call CUDA"
+        );
         return Status::NOT_PERMITTED;
     }
     match catch_unwind(AssertUnwindSafe(f)) {

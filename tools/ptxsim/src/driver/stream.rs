@@ -107,9 +107,10 @@ impl Driver {
         let mut points: Vec<_> = stream.tail.iter().cloned().collect();
         match stream.kind {
             StreamKind::Legacy => {
-                let blocking = self.streams.iter().filter(|(_, s)| {
-                    s.context == stream.context && s.kind == StreamKind::Blocking
-                });
+                let blocking = self
+                    .streams
+                    .iter()
+                    .filter(|(_, s)| s.context == stream.context && s.kind == StreamKind::Blocking);
                 points.extend(blocking.filter_map(|(_, s)| s.tail.clone()));
                 points.extend(context.orphans.iter().cloned());
             }

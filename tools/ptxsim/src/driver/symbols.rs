@@ -139,7 +139,9 @@ fn resolve(name: &str, cuda_version: c_int) -> Found {
     let name = ALIASES.iter().find(|a| a.0 == name).map_or(name, |a| a.1);
     let mut found = Found::Nothing;
     for suffix in ["", "_v2", "_v3", "_v4"] {
-        let Some(symbol) = NAMES.iter().find(|n| n.strip_prefix(name) == Some(suffix)) else { continue };
+        let Some(symbol) = NAMES.iter().find(|n| n.strip_prefix(name) == Some(suffix)) else {
+            continue;
+        };
         let since = SINCE.iter().find(|s| s.0 == *symbol).map_or(0, |s| s.1);
         if since <= cuda_version || *symbol == name {
             found = Found::Function(symbol);

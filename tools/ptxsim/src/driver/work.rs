@@ -185,7 +185,8 @@ impl Driver {
             Ok(counters) => {
                 let device = self.options.device;
                 // Four instructions per clock and multiprocessor, at best.
-                let rate = f64::from(device.multiprocessors) * 4.0 * f64::from(device.clock_khz) / 1e3;
+                let rate =
+                    f64::from(device.multiprocessors) * 4.0 * f64::from(device.clock_khz) / 1e3;
                 let took = OVERHEAD + counters.warp_instructions as f64 / rate;
                 self.report.count(name, &counters);
                 Ok(took)

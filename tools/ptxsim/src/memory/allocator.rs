@@ -129,7 +129,10 @@ impl Allocator {
         *self.used_in(home) += whole - RED_ZONE;
         self.last_id += 1;
         let allocation = Allocation { id: self.last_id, address, bytes, home, origin };
-        self.blocks.insert(address, Block { allocation, end: address + whole, open: true, freed_by: None });
+        self.blocks.insert(
+            address,
+            Block { allocation, end: address + whole, open: true, freed_by: None },
+        );
         Ok(address)
     }
 

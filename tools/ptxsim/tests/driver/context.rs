@@ -48,8 +48,9 @@ fn functions_are_found_by_name() {
     let mut result = 9;
     let mut get = |name: &CStr, version, flags| {
         // SAFETY: a string and room for the results.
-        let code =
-            unsafe { cuGetProcAddress_v2(name.as_ptr(), &mut function, version, flags, &mut result) };
+        let code = unsafe {
+            cuGetProcAddress_v2(name.as_ptr(), &mut function, version, flags, &mut result)
+        };
         (code, function as usize, result)
     };
     assert_eq!(get(c"cuInit", 13000, 0), (OK, cuInit as *const () as usize, 0));

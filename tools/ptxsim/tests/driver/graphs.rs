@@ -200,8 +200,7 @@ fn modes_say_whom_a_capture_binds() {
     };
     let code = capture(stream, THREAD_LOCAL, || assert_eq!(allocate_elsewhere(), OK));
     assert!(code.is_ok());
-    let code =
-        capture(stream, GLOBAL, || assert_eq!(allocate_elsewhere(), CAPTURE_UNSUPPORTED));
+    let code = capture(stream, GLOBAL, || assert_eq!(allocate_elsewhere(), CAPTURE_UNSUPPORTED));
     assert_eq!(code, Err(CAPTURE_INVALIDATED));
     let code = capture(stream, RELAXED, || {
         assert_eq!(cuMemAlloc_v2(Some(&mut 0), 16), OK);
@@ -359,7 +358,8 @@ fn graphs_are_built_node_by_node() {
     let add = function(c"add_one");
     let graph = make(|g| cuGraphCreate(g, 0));
     assert_eq!(cuGraphCreate(&mut 0, 1), INVALID_VALUE);
-    let fill = MemsetNodeParams { to: a, pitch: 0, value: 3, element_bytes: 1, width: 4, height: 1 };
+    let fill =
+        MemsetNodeParams { to: a, pitch: 0, value: 3, element_bytes: 1, width: 4, height: 1 };
     let (all, half) = ([a, 4], [a, 2]);
     let mut values = pointers(&all);
     let params = KernelNodeParams {

@@ -1,5 +1,5 @@
 use std::ffi::c_void;
-use std::ptr::null_mut;
+use std::ptr::{null_mut, without_provenance_mut};
 
 use ptxsim::finding::Kind;
 
@@ -68,9 +68,9 @@ fn parameters_are_counted_and_sized() {
     };
     let mut with_buffer = |mut bytes: usize| {
         let mut extra: [*mut c_void; 5] = [
-            1 as *mut c_void,
+            without_provenance_mut(1),
             block.as_mut_ptr().cast(),
-            2 as *mut c_void,
+            without_provenance_mut(2),
             (&raw mut bytes).cast(),
             null_mut(),
         ];
@@ -81,7 +81,7 @@ fn parameters_are_counted_and_sized() {
     assert_eq!(with_buffer(24), INVALID_VALUE);
     assert_eq!(go(each.as_mut_ptr(), null_mut()), OK);
     assert_eq!(go(null_mut(), null_mut()), INVALID_VALUE);
-    let mut wrong: [*mut c_void; 3] = [7 as *mut c_void, null_mut(), null_mut()];
+    let mut wrong: [*mut c_void; 3] = [without_provenance_mut(7), null_mut(), null_mut()];
     assert_eq!(go(null_mut(), wrong.as_mut_ptr()), INVALID_VALUE);
     assert_eq!(go(each.as_mut_ptr(), wrong.as_mut_ptr()), INVALID_VALUE);
     each[1] = null_mut();
@@ -131,9 +131,8 @@ fn cooperative_launches_fit_the_device() {
     let _gpu = gpu();
     let f = function(c"nothing");
     // SAFETY: a kernel without parameters.
-    let go = |grid| unsafe {
-        cuLaunchCooperativeKernel(f, grid, 1, 1, 1024, 1, 1, 0, 0, null_mut())
-    };
+    let go =
+        |grid| unsafe { cuLaunchCooperativeKernel(f, grid, 1, 1, 1024, 1, 1, 0, 0, null_mut()) };
     assert_eq!(go(2 * 132), OK);
     assert_eq!(go(2 * 132 + 1), COOPERATIVE_TOO_LARGE);
 }

@@ -83,7 +83,9 @@ fn leaks_are_found_at_the_end() {
     let found = gpu.findings();
     assert_eq!(gpu.kinds(), [Kind::Leak, Kind::Leak]);
     assert!(found[0].message.contains(&format!("100 bytes at {kept:#x}, from cuMemAlloc")));
-    assert!(found[1].message.contains(&format!("{:#x}, from cuMemHostAlloc", pinned.as_ptr() as u64)));
+    assert!(
+        found[1].message.contains(&format!("{:#x}, from cuMemHostAlloc", pinned.as_ptr() as u64))
+    );
 }
 
 #[test]
@@ -105,9 +107,8 @@ fn pointers_can_be_asked_about() {
     let ask = |attribute, address| {
         let mut value = 0_u64;
         // SAFETY: room for any of the values.
-        let code = unsafe {
-            cuPointerGetAttribute((&raw mut value).cast::<c_void>(), attribute, address)
-        };
+        let code =
+            unsafe { cuPointerGetAttribute((&raw mut value).cast::<c_void>(), attribute, address) };
         (code, value)
     };
     assert_eq!(ask(2, device), (OK, 2));

@@ -1,5 +1,6 @@
 use std::ffi::{CStr, c_void};
 use std::io::Write;
+use std::ptr::without_provenance_mut;
 
 use crate::abi::*;
 use crate::toy::TEXT;
@@ -27,7 +28,10 @@ fn functions_and_variables_of_a_module() {
     // SAFETY: a string, and room for the results.
     unsafe {
         assert_eq!(cuModuleGetGlobal_v2(&mut address, &mut size, module, c"table".as_ptr()), OK);
-        assert_eq!(cuModuleGetGlobal_v2(&mut address, &mut size, module, c"chair".as_ptr()), NOT_FOUND);
+        assert_eq!(
+            cuModuleGetGlobal_v2(&mut address, &mut size, module, c"chair".as_ptr()),
+            NOT_FOUND
+        );
     }
     assert_eq!(gpu.read(address, size), [5; 16]);
     assert_eq!(cuMemFree_v2(address), INVALID_VALUE, "not the program's");
@@ -59,10 +63,10 @@ fn the_jit_log_says_what_is_wrong() {
     let options = [5, 6, 3, 4, 12];
     let mut values: [*mut c_void; 5] = [
         log.as_mut_ptr().cast(),
-        log.len() as *mut c_void,
+        without_provenance_mut(log.len()),
         std::ptr::null_mut(),
         std::ptr::null_mut(),
-        1 as *mut c_void,
+        without_provenance_mut(1),
     ];
     let text = c".version 8.0\n.target sm_80\n nonsense;\n";
     let mut load = |text: &CStr, options: &[u32]| {

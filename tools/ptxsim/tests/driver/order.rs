@@ -1,6 +1,7 @@
 //! A forgotten wait must show, and a right program must never look wrong, whatever the seed.
 
 use std::ffi::c_void;
+use std::ptr::without_provenance_mut;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::abi::*;
@@ -144,7 +145,7 @@ fn host_functions_run_in_their_turn_and_may_not_call() {
     let gpu = gpu();
     let stream = gpu.stream();
     // SAFETY: the function takes a number for a pointer.
-    assert_eq!(unsafe { cuLaunchHostFunc(stream, Some(count), 5 as *mut c_void) }, OK);
+    assert_eq!(unsafe { cuLaunchHostFunc(stream, Some(count), without_provenance_mut(5)) }, OK);
     assert_eq!(CALLS.load(Ordering::Relaxed), 0);
     assert_eq!(cuStreamSynchronize(stream), OK);
     assert_eq!(CALLS.load(Ordering::Relaxed), 5);

@@ -12,7 +12,8 @@ struct Props {
 }
 
 fn create(allocation_type: u32, location_type: u32, location_id: i32) -> (u32, usize) {
-    let props = Props { allocation_type, handle_types: 0, location_type, location_id, rest: [0; 9] };
+    let props =
+        Props { allocation_type, handle_types: 0, location_type, location_id, rest: [0; 9] };
     let mut pool = 0;
     // SAFETY: room for the handle, and properties as declared.
     (unsafe { cuMemPoolCreate(&mut pool, (&raw const props).cast()) }, pool)
