@@ -3,8 +3,8 @@
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
-/// The built library: where `PTXSIM_LIBRARY` says, or beside the running program (or one folder up, where
-/// Cargo puts it for tests). The error says what to do.
+/// The built library: where `PTXSIM_LIBRARY` says, or near the running program, where Cargo and an
+/// installation put it. The error says what to do.
 pub fn library() -> Result<PathBuf, String> {
     if let Some(path) = std::env::var_os("PTXSIM_LIBRARY").map(PathBuf::from) {
         if path.is_file() {
@@ -13,12 +13,14 @@ pub fn library() -> Result<PathBuf, String> {
         return Err(format!("PTXSIM_LIBRARY: there is no file {}", path.display()));
     }
     let program = std::env::current_exe().map_err(|e| format!("where this program is: {e}"))?;
-    let folders = program.ancestors().skip(1).take(2);
-    let mut candidates = folders.map(|f| f.join("libptxsim.so"));
-    candidates.find(|c| c.is_file()).ok_or_else(|| {
+    let folder = program.parent().unwrap_or(Path::new("/"));
+    // Cargo leaves the library of `cargo test` in `deps` alone: the newest is the one just built.
+    let candidates = ["", "deps", ".."].map(|f| folder.join(f).join("libptxsim.so"));
+    let built = |path: &PathBuf| path.metadata().and_then(|m| m.modified()).ok();
+    candidates.into_iter().filter(|c| c.is_file()).max_by_key(built).ok_or_else(|| {
         format!(
-            "libptxsim.so is not beside {} nor one folder up; run `cargo build -p ptxsim --lib` in the \
-             same profile, or set PTXSIM_LIBRARY to its path",
+            "libptxsim.so is not beside {}, in `deps` there or one folder up; run `cargo build -p ptxsim \
+             --lib` in the same profile, or set PTXSIM_LIBRARY to its path",
             program.display()
         )
     })
@@ -42,9 +44,8 @@ fn load(path: &Path) -> Result<(), String> {
     let found = unsafe { libc::dlopen(c"libcuda.so".as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD) };
     if found != handle {
         return Err(format!(
-            "another libcuda.so is loaded already; call preload() before {} is used, or build {} with \
-             its build.rs",
-            "CUDA",
+            "another libcuda.so is loaded already, or {} was built without ptxsim's build.rs; call \
+             preload() before CUDA is used",
             path.display()
         ));
     }

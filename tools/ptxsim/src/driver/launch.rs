@@ -239,7 +239,6 @@ fn read_extra(extra: In<usize>) -> Result<(In<u8>, usize)> {
 }
 
 #[unsafe(no_mangle)]
-#[expect(clippy::too_many_arguments, reason = "the driver API's")]
 pub extern "C" fn cuLaunchKernel(
     function: CUfunction,
     grid_x: c_uint,
@@ -261,7 +260,6 @@ pub extern "C" fn cuLaunchKernel(
 }
 
 #[unsafe(no_mangle)]
-#[expect(clippy::too_many_arguments, reason = "the driver API's")]
 pub extern "C" fn cuLaunchCooperativeKernel(
     function: CUfunction,
     grid_x: c_uint,

@@ -113,7 +113,6 @@ pub extern "C" fn cuDestroyExternalMemory(_memory: usize) -> Status {
 
 /// Tensor maps serve bulk copies by TMA, which are not executed.
 #[unsafe(no_mangle)]
-#[expect(clippy::too_many_arguments, reason = "the driver API's")]
 pub extern "C" fn cuTensorMapEncodeTiled(
     _out: Out<[u64; 16]>,
     _data_type: c_uint,
