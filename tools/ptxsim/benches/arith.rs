@@ -3,7 +3,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use ptxsim::arith::formats::{Bf16, E4m3, F16, F32, Format, Overflow, Rounding, Tf32, narrow_double};
+use ptxsim::arith::formats::{
+    Bf16, E4m3, F16, F32, Format, Overflow, Rounding, Tf32, narrow_double,
+};
 use ptxsim::arith::mma::{Accumulator, Instruction, S8, TensorCore, mma, mma_integer};
 
 #[path = "../tests/arith/sets.rs"]
@@ -28,7 +30,8 @@ impl Random {
         let mut matrix = [[F::Bits::default(); C]; R];
         for element in matrix.as_flattened_mut() {
             let value = self.next() as i32 as f32 * (-31f32).exp2();
-            *element = narrow_double::<F>(f64::from(value), Rounding::NearestEven, Overflow::Infinity);
+            *element =
+                narrow_double::<F>(f64::from(value), Rounding::NearestEven, Overflow::Infinity);
         }
         matrix
     }

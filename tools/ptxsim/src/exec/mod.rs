@@ -28,6 +28,7 @@ use crate::memory::Memory;
 use crate::ptx::{self, ast};
 use block::{Block, Common};
 pub use lanes::Level;
+pub use lower::coverage;
 use op::Op;
 use special::Fixed;
 

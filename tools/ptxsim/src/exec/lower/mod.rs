@@ -5,10 +5,13 @@
 mod arithmetic;
 mod control;
 mod conversion;
+mod coverage;
 mod memory;
 mod operands;
 
 use std::collections::BTreeMap;
+
+pub use coverage::coverage;
 
 use super::lanes::{Level, Operation};
 use super::op::{Access, Flow, Op, UNGUARDED};
@@ -24,6 +27,16 @@ const MOST_REGISTERS: u32 = 255;
 
 /// Lowers every entry function and places the module's variables in device memory.
 pub fn module(module: &Module, memory: &Memory, level: Level) -> Result<LoadedModule, Error> {
+    let (symbols, globals) = globals(module, memory)?;
+    let kernels = module.functions.iter().filter(|f| f.is_entry && f.has_body);
+    let kernels = kernels.map(|f| kernel(module, f, &symbols, level)).collect::<Result<_, _>>()?;
+    Ok(LoadedModule { kernels, globals })
+}
+
+/// Module variables: their addresses by name, and as the module lists them.
+type Globals = (BTreeMap<String, Symbol>, Vec<(String, u64, u64)>);
+
+fn globals(module: &Module, memory: &Memory) -> Result<Globals, Error> {
     let mut globals = Vec::new();
     let mut symbols = BTreeMap::new();
     for variable in &module.variables {
@@ -44,9 +57,7 @@ pub fn module(module: &Module, memory: &Memory, level: Level) -> Result<LoadedMo
             initialise(variable, at, &symbols, memory)?;
         }
     }
-    let kernels = module.functions.iter().filter(|f| f.is_entry && f.has_body);
-    let kernels = kernels.map(|f| kernel(module, f, &symbols, level)).collect::<Result<_, _>>()?;
-    Ok(LoadedModule { kernels, globals })
+    Ok((symbols, globals))
 }
 
 /// Where a variable lies: an address, or an offset within its space.
@@ -87,7 +98,6 @@ fn initialise(
 
 /// What lowering a function builds up.
 struct Lowering<'a> {
-    module: &'a Module,
     function: &'a Function,
     analysis: Analysis,
     level: Level,
@@ -99,61 +109,22 @@ struct Lowering<'a> {
     carry: u32,
 }
 
+/// Bytes and places of what a kernel is given.
+#[derive(Default)]
+struct Layout {
+    params: Vec<(usize, usize)>,
+    shared: u64,
+    local: u64,
+}
+
 fn kernel(
     module: &Module,
     function: &Function,
     globals: &BTreeMap<String, Symbol>,
     level: Level,
 ) -> Result<Kernel, Error> {
-    let analysis = analyse(function)?;
-    let mut symbols = globals.clone();
-    // Shared variables of the module and of the function lie one after another; dynamic ones at the end.
-    let (mut shared, mut local) = (0, 0);
-    let mut dynamic = Vec::new();
-    let mut dynamic_align = 16;
-    for variable in module.variables.iter().chain(&function.variables) {
-        let end = match variable.space {
-            Space::Shared => &mut shared,
-            Space::Local | Space::Param => &mut local,
-            _ => continue,
-        };
-        if variable.is_extern && variable.space == Space::Shared {
-            dynamic.push(variable.name.clone());
-            dynamic_align = dynamic_align.max(variable.align);
-            continue;
-        }
-        let at = u64::next_multiple_of(*end, variable.align.max(1));
-        symbols.insert(variable.name.clone(), Symbol { space: variable.space, at });
-        *end = at + variable.bytes;
-    }
-    if !dynamic.is_empty() {
-        shared = shared.next_multiple_of(dynamic_align);
-    }
-    for name in dynamic {
-        symbols.insert(name, Symbol { space: Space::Shared, at: shared });
-    }
-    let mut params = Vec::new();
-    let mut end = 0;
-    for param in &function.params {
-        let at = u64::next_multiple_of(end, param.align.max(1));
-        symbols.insert(param.name.clone(), Symbol { space: Space::Param, at });
-        params.push((at as usize, param.bytes as usize));
-        end = at + param.bytes;
-    }
-
-    let register_bytes = analysis.register_bytes.next_multiple_of(64);
-    let mut lowering = Lowering {
-        module,
-        function,
-        analysis,
-        level,
-        symbols,
-        code: Code { register_bytes, ..Code::default() },
-        sink: 0,
-        carry: 0,
-    };
-    lowering.sink = lowering.reserve(256);
-    lowering.carry = lowering.reserve(64);
+    let (mut lowering, layout) = Lowering::new(module, function, globals, level)?;
+    let registers = (lowering.analysis.register_bytes / 128).clamp(16, MOST_REGISTERS);
     for (index, instruction) in function.body.iter().enumerate() {
         let op = lowering.instruction(index, instruction)?;
         lowering.code.ops.push(op);
@@ -162,23 +133,54 @@ fn kernel(
     let limits = function.limits;
     let max_threads =
         limits.max_threads.or(limits.required_threads).map_or(1024, |t| t.iter().product());
-    let registers = (register_bytes / 128).clamp(16, MOST_REGISTERS);
+    let constants = module.variables.iter().filter(|v| v.space == Space::Const);
     Ok(Kernel {
         name: function.name.clone(),
-        params,
-        static_shared_bytes: shared as u32,
-        local_bytes: u64::next_multiple_of(local, 16) as u32,
-        const_bytes: module
-            .variables
-            .iter()
-            .filter(|v| v.space == Space::Const)
-            .map(|v| v.bytes as u32)
-            .sum(),
+        params: layout.params,
+        static_shared_bytes: layout.shared as u32,
+        local_bytes: layout.local.next_multiple_of(16) as u32,
+        const_bytes: constants.map(|v| v.bytes as u32).sum(),
         registers,
         max_threads,
         limits,
         code: lowering.code,
     })
+}
+
+/// Shared variables of the module and of the function one after another, dynamic ones at the end;
+/// local variables and parameters likewise.
+fn layout(module: &Module, function: &Function, symbols: &mut BTreeMap<String, Symbol>) -> Layout {
+    let mut layout = Layout::default();
+    let (mut dynamic, mut dynamic_align) = (Vec::new(), 16);
+    for variable in module.variables.iter().chain(&function.variables) {
+        let end = match variable.space {
+            Space::Shared => &mut layout.shared,
+            Space::Local | Space::Param => &mut layout.local,
+            _ => continue,
+        };
+        if variable.is_extern && variable.space == Space::Shared {
+            dynamic.push(variable.name.clone());
+            dynamic_align = dynamic_align.max(variable.align);
+            continue;
+        }
+        let at = end.next_multiple_of(variable.align.max(1));
+        symbols.insert(variable.name.clone(), Symbol { space: variable.space, at });
+        *end = at + variable.bytes;
+    }
+    if !dynamic.is_empty() {
+        layout.shared = layout.shared.next_multiple_of(dynamic_align);
+    }
+    for name in dynamic {
+        symbols.insert(name, Symbol { space: Space::Shared, at: layout.shared });
+    }
+    let mut end = 0u64;
+    for param in &function.params {
+        let at = end.next_multiple_of(param.align.max(1));
+        symbols.insert(param.name.clone(), Symbol { space: Space::Param, at });
+        layout.params.push((at as usize, param.bytes as usize));
+        end = at + param.bytes;
+    }
+    layout
 }
 
 /// The PTX line, and `file:line` of the source, innermost first.
@@ -192,7 +194,24 @@ fn lines(module: &Module, instruction: &Instruction) -> (u32, Vec<String>) {
     (instruction.at.ptx_line, source.collect())
 }
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
+    fn new(
+        module: &Module,
+        function: &'a Function,
+        globals: &BTreeMap<String, Symbol>,
+        level: Level,
+    ) -> Result<(Self, Layout), Error> {
+        let analysis = analyse(function)?;
+        let mut symbols = globals.clone();
+        let layout = layout(module, function, &mut symbols);
+        let register_bytes = analysis.register_bytes.next_multiple_of(64);
+        let code = Code { register_bytes, ..Code::default() };
+        let mut lowering = Lowering { function, analysis, level, symbols, code, sink: 0, carry: 0 };
+        lowering.sink = lowering.reserve(256);
+        lowering.carry = lowering.reserve(64);
+        Ok((lowering, layout))
+    }
+
     fn instruction(&mut self, index: usize, i: &Instruction) -> Result<Op, Error> {
         let mut op = self.operation(index, i)?;
         if let Some(guard) = i.guard {
