@@ -14,6 +14,7 @@ import ctypes
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import sys
@@ -82,6 +83,8 @@ def fetch_wheels(into: Path) -> Path:
     contents = "".join(f"{package} {digest}\n" for package, digest in WHEELS.items())
     if stamp.is_file() and stamp.read_text() == contents:
         return into
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        raise Failed("the compiler's wheels are for Linux on x86-64: install a CUDA toolkit and set CUDA_HOME")
     into.parent.mkdir(parents=True, exist_ok=True)
     # Unpacked aside and renamed, so that an interrupted run leaves nothing half done.
     with tempfile.TemporaryDirectory(dir=into.parent, prefix=".nvrtc-") as temporary:
