@@ -25,6 +25,9 @@ use crate::ptx::ast::{Function, Instruction, Module, Space, Type, Variable};
 /// Most registers a lane of a real kernel can have; beyond, a compiler would spill.
 const MOST_REGISTERS: u32 = 255;
 
+/// Addresses of functions begin here, and are numbers of functions: no access is allowed there.
+const CODE_WINDOW: u64 = 1 << 58;
+
 /// Lowers every entry function and places the module's variables in device memory.
 pub fn module(module: &Module, memory: &Memory, level: Level) -> Result<LoadedModule, Error> {
     let (symbols, globals) = globals(module, memory)?;
@@ -39,6 +42,10 @@ type Globals = (BTreeMap<String, Symbol>, Vec<(String, u64, u64)>);
 fn globals(module: &Module, memory: &Memory) -> Result<Globals, Error> {
     let mut globals = Vec::new();
     let mut symbols = BTreeMap::new();
+    for (index, function) in module.functions.iter().enumerate() {
+        let at = CODE_WINDOW + index as u64;
+        symbols.insert(function.name.clone(), Symbol { space: Space::Const, at });
+    }
     for variable in &module.variables {
         if matches!(variable.space, Space::Global | Space::Const) {
             let bytes = variable.bytes.max(1);
@@ -53,7 +60,8 @@ fn globals(module: &Module, memory: &Memory) -> Result<Globals, Error> {
         }
     }
     for variable in &module.variables {
-        if let Some(&Symbol { at, .. }) = symbols.get(&variable.name) {
+        if matches!(variable.space, Space::Global | Space::Const) {
+            let at = symbols[&variable.name].at;
             initialise(variable, at, &symbols, memory)?;
         }
     }
