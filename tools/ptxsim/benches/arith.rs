@@ -49,8 +49,13 @@ impl<W: Work> Work for Many<W> {
     }
 }
 
-/// Best of some runs of `work`, each of `count` operations.
+/// Best of some runs of `work`, each of `count` operations; arguments select by a part of the name.
 fn rate<W: Work>(set: Set, name: &str, count: usize, work: W) {
+    let name = format!("{set:?} {name}");
+    let mut filters = std::env::args().skip(1).filter(|a| !a.starts_with('-')).peekable();
+    if filters.peek().is_some() && !filters.any(|filter| name.contains(&filter)) {
+        return;
+    }
     let work = Many(work);
     let mut best = f64::MAX;
     for _ in 0..7 {
@@ -58,7 +63,7 @@ fn rate<W: Work>(set: Set, name: &str, count: usize, work: W) {
         on(set, &work);
         best = best.min(start.elapsed().as_secs_f64() / REPEATS as f64);
     }
-    println!("{set:?} {name:<36} {:8.2} G/s", count as f64 / best / 1e9);
+    println!("{name:<44} {:8.2} G/s", count as f64 / best / 1e9);
 }
 
 struct Product<F: Format, Acc: Format, const K: usize> {
