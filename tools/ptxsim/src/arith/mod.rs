@@ -15,5 +15,5 @@
 // pub mod double;
 // pub mod float;
 pub mod formats;
-// pub mod fragments;
+pub mod fragments;
 pub mod mma;

@@ -1,7 +1,4 @@
 //! The inner loops of fused sums: products aligned to the largest exponent and added.
-//!
-//! Compiled here for each instruction set rather than inlined into the caller: how the compiler
-//! vectorises these loops depends on what surrounds them, and the wrong way costs a factor of four.
 
 use std::hint::black_box;
 use std::ops::Range;
@@ -39,55 +36,8 @@ pub(super) fn truncate(term: i32, shift: i32) -> i32 {
 }
 
 /// Sums the products of `span` of k.
-pub(super) fn sum<const M: usize, const N: usize, const K: usize>(
-    fraction_bits: u32,
-    a: &Operand<M, K>,
-    b: &Operand<K, N>,
-    span: Range<usize>,
-    sums: &mut Sums<M, N>,
-) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
-            // SAFETY: the features are there.
-            return unsafe { sum_avx512(fraction_bits, a, b, span, sums) };
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: likewise.
-            return unsafe { sum_avx2(fraction_bits, a, b, span, sums) };
-        }
-    }
-    sum_lanes(fraction_bits, a, b, span, sums);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512vl")]
-#[inline(never)]
-fn sum_avx512<const M: usize, const N: usize, const K: usize>(
-    fraction_bits: u32,
-    a: &Operand<M, K>,
-    b: &Operand<K, N>,
-    span: Range<usize>,
-    sums: &mut Sums<M, N>,
-) {
-    sum_lanes(fraction_bits, a, b, span, sums);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-#[inline(never)]
-fn sum_avx2<const M: usize, const N: usize, const K: usize>(
-    fraction_bits: u32,
-    a: &Operand<M, K>,
-    b: &Operand<K, N>,
-    span: Range<usize>,
-    sums: &mut Sums<M, N>,
-) {
-    sum_lanes(fraction_bits, a, b, span, sums);
-}
-
 #[inline(always)]
-fn sum_lanes<const M: usize, const N: usize, const K: usize>(
+pub(super) fn sum<const M: usize, const N: usize, const K: usize>(
     fraction_bits: u32,
     a: &Operand<M, K>,
     b: &Operand<K, N>,

@@ -50,7 +50,6 @@ impl Accumulator for F16 {
     }
 }
 
-#[inline(always)]
 pub(super) fn mma<Acc: Accumulator, const M: usize, const N: usize, const K: usize>(
     rule: Rule,
     a: &Operand<M, K>,
@@ -58,31 +57,88 @@ pub(super) fn mma<Acc: Accumulator, const M: usize, const N: usize, const K: usi
     c: &[[Acc::Bits; N]; M],
 ) -> [[Acc::Bits; N]; M] {
     let mut d = if rule.interleaved { [[Acc::Bits::default(); N]; M] } else { *c };
-    for start in (0..K).step_by(rule.group) {
-        let span = start..start + rule.group;
+    tile::<Acc, M, N, K>(rule, a, b, &mut d);
+    if a.any_special || b.any_special {
+        specials::<Acc, M, N, K>(rule, a, b, c, &mut d);
+    }
+    if rule.interleaved {
+        for (d, &c) in d.as_flattened_mut().iter_mut().zip(c.as_flattened()) {
+            *d = Acc::add(c, *d);
+        }
+    }
+    d
+}
+
+/// All fused sums of a tile, from C to D. Compiled here for each instruction set rather than inlined
+/// into the caller: whether these loops are vectorised well depends on what surrounds them, and the
+/// wrong way costs a factor of four.
+#[inline(always)]
+fn tile<Acc: Accumulator, const M: usize, const N: usize, const K: usize>(
+    rule: Rule,
+    a: &Operand<M, K>,
+    b: &Operand<K, N>,
+    d: &mut [[Acc::Bits; N]; M],
+) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: the features are there.
+            return unsafe { tile_avx512::<Acc, M, N, K>(rule, a, b, d) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: likewise.
+            return unsafe { tile_avx2::<Acc, M, N, K>(rule, a, b, d) };
+        }
+    }
+    tile_lanes::<Acc, M, N, K>(rule, a, b, d);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl")]
+#[inline(never)]
+fn tile_avx512<Acc: Accumulator, const M: usize, const N: usize, const K: usize>(
+    rule: Rule,
+    a: &Operand<M, K>,
+    b: &Operand<K, N>,
+    d: &mut [[Acc::Bits; N]; M],
+) {
+    tile_lanes::<Acc, M, N, K>(rule, a, b, d);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline(never)]
+fn tile_avx2<Acc: Accumulator, const M: usize, const N: usize, const K: usize>(
+    rule: Rule,
+    a: &Operand<M, K>,
+    b: &Operand<K, N>,
+    d: &mut [[Acc::Bits; N]; M],
+) {
+    tile_lanes::<Acc, M, N, K>(rule, a, b, d);
+}
+
+#[inline(always)]
+fn tile_lanes<Acc: Accumulator, const M: usize, const N: usize, const K: usize>(
+    rule: Rule,
+    a: &Operand<M, K>,
+    b: &Operand<K, N>,
+    d: &mut [[Acc::Bits; N]; M],
+) {
+    // Known groups would be unrolled and vectorised over k.
+    let group = std::hint::black_box(rule.group);
+    for start in (0..K).step_by(group) {
         let mut sums = Sums { products: [[0; N]; M], largest: [[0; N]; M] };
         // Loops over the whole tile, since the compiler would unroll one over a row and not
         // vectorise it.
         for (exponent, &c) in sums.largest.as_flattened_mut().iter_mut().zip(d.as_flattened()) {
             *exponent = addend::<Acc>(c).1;
         }
-        aligned::sum(rule.fraction_bits, a, b, span, &mut sums);
+        aligned::sum(rule.fraction_bits, a, b, start..start + group, &mut sums);
         let terms = sums.products.as_flattened().iter().zip(sums.largest.as_flattened());
         for (d, (&products, &largest)) in d.as_flattened_mut().iter_mut().zip(terms) {
             *d = conclude::<Acc>(rule, products, largest, *d);
         }
     }
-    if a.any_special || b.any_special {
-        specials::<Acc, M, N, K>(rule, a, b, c, &mut d);
-    }
-    if rule.interleaved {
-        for m in 0..M {
-            for n in 0..N {
-                d[m][n] = Acc::add(c[m][n], d[m][n]);
-            }
-        }
-    }
-    d
 }
 
 /// Adds C, which prevails if it is not finite, to the aligned products and converts the sum.
