@@ -3,7 +3,9 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use ptxsim::arith::formats::{Bf16, E4m3, F16, F32, Format, Overflow, Rounding, Tf32, narrow_double};
+use ptxsim::arith::formats::{
+    Bf16, E4m3, F16, F32, Format, Overflow, Rounding, Tf32, narrow_double,
+};
 use ptxsim::arith::fragments::{pack_d, unpack_a, unpack_b, unpack_c};
 use ptxsim::arith::mma::{Accumulator, Instruction, S8, TensorCore, mma, mma_integer};
 
@@ -29,7 +31,8 @@ impl Random {
         let mut matrix = [[F::Bits::default(); C]; R];
         for element in matrix.as_flattened_mut() {
             let value = self.next() as i32 as f32 * (-31f32).exp2();
-            *element = narrow_double::<F>(f64::from(value), Rounding::NearestEven, Overflow::Infinity);
+            *element =
+                narrow_double::<F>(f64::from(value), Rounding::NearestEven, Overflow::Infinity);
         }
         matrix
     }
@@ -134,8 +137,12 @@ impl Work for Bytes {
 fn main() {
     for set in sets() {
         for core in [TensorCore::F32, TensorCore::Ampere, TensorCore::Hopper] {
-            let registers =
-                Registers { core, a: [[0x3f80_3f80; 32]; 4], b: [[0x3f80_3f80; 32]; 2], c: [[0; 32]; 4] };
+            let registers = Registers {
+                core,
+                a: [[0x3f80_3f80; 32]; 4],
+                b: [[0x3f80_3f80; 32]; 2],
+                c: [[0; 32]; 4],
+            };
             rate(set, &format!("bf16 registers {core:?} (mac)"), 16 * 8 * 16, registers);
             product::<Bf16, F32, 16>(set, "bf16 m16n8k16 f32", core);
         }

@@ -182,7 +182,7 @@ impl Rounding {
 
     /// Whether a finite value beyond the largest becomes infinite.
     #[inline(always)]
-    fn overflows(self, negative: bool) -> bool {
+    pub(super) fn overflows(self, negative: bool) -> bool {
         matches!(self, Rounding::NearestEven | Rounding::NearestAway) || self.away(negative)
     }
 }
@@ -266,14 +266,7 @@ pub fn narrow_double<F: Format>(value: f64, rounding: Rounding, overflow: Overfl
     // Far beyond every format's range the field must not wrap in 32 bits.
     let field = (target.clamp(1, 512) - 1) as u32;
     let code = (field << F::MANTISSA_BITS).saturating_add(rounded as u32);
-    finish::<F>(
-        code,
-        negative,
-        magnitude == infinity,
-        magnitude > infinity,
-        rounding,
-        overflow,
-    )
+    finish::<F>(code, negative, magnitude == infinity, magnitude > infinity, rounding, overflow)
 }
 
 #[inline(always)]

@@ -63,12 +63,8 @@ impl TensorCore {
         let fp8 = size_of::<A::Bits>() == 1 && size_of::<B::Bits>() == 1;
         // Bytes of one step of Ampere's unit: 8 of 16 bits, 4 of tf32, 16 of fp8.
         let half = (16 / size_of::<A::Bits>()).min(k);
-        let rule = |fraction_bits, group| Rule {
-            fraction_bits,
-            group,
-            short: false,
-            interleaved: false,
-        };
+        let rule =
+            |fraction_bits, group| Rule { fraction_bits, group, short: false, interleaved: false };
         match self {
             TensorCore::F32 => None,
             TensorCore::Ada if fp8 => Some(Rule { short: true, ..rule(13, half) }),

@@ -11,9 +11,9 @@
 //! matrix products.
 
 // pub mod approx;
-// pub mod convert;
-// pub mod double;
-// pub mod float;
+pub mod convert;
+pub mod double;
+pub mod float;
 pub mod formats;
 pub mod fragments;
 pub mod mma;
