@@ -1,5 +1,7 @@
 //! Rates of the arithmetic on one core, by instruction set.
 
+#![allow(clippy::needless_range_loop, reason = "lanes read best as indices")]
+
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -8,6 +10,7 @@ use ptxsim::arith::formats::{
 };
 use ptxsim::arith::fragments::{pack_d, unpack_a, unpack_b, unpack_c};
 use ptxsim::arith::mma::{Accumulator, Instruction, S8, TensorCore, mma, mma_integer};
+use ptxsim::arith::{approx, float};
 
 #[path = "../tests/arith/sets.rs"]
 mod sets;
@@ -119,6 +122,43 @@ impl Work for Registers {
     }
 }
 
+const FUNCTIONS: [&str; 10] =
+    ["ex2", "lg2", "tanh", "rsqrt", "rcp", "sqrt", "sin", "cvt bf16", "cvt f16", "fma.rz"];
+
+/// One of `FUNCTIONS` on the lanes of a warp.
+struct Lanes<const FUNCTION: usize>([f32; 32]);
+
+impl<const FUNCTION: usize> Work for Lanes<FUNCTION> {
+    type Output = [u32; 32];
+    #[inline(always)]
+    fn run(&self) -> Self::Output {
+        let x = black_box(&self.0);
+        let mut results = [0; 32];
+        for lane in 0..32 {
+            let x = x[lane];
+            let (rounding, overflow) = (Rounding::NearestEven, Overflow::Infinity);
+            results[lane] = match FUNCTION {
+                0 => approx::ex2(x).to_bits(),
+                1 => approx::lg2(x).to_bits(),
+                2 => approx::tanh(x).to_bits(),
+                3 => approx::rsqrt(x).to_bits(),
+                4 => approx::rcp(x).to_bits(),
+                5 => approx::sqrt(x).to_bits(),
+                6 => approx::sin(x).to_bits(),
+                7 => narrow::<Bf16>(x, rounding, overflow).into(),
+                8 => narrow::<F16>(x, rounding, overflow).into(),
+                _ => float::fused_multiply_add(x, x, x, Rounding::Zero).to_bits(),
+            };
+        }
+        results
+    }
+}
+
+fn function<const FUNCTION: usize>(set: Set) {
+    let lanes = std::array::from_fn(|lane| 0.1 + lane as f32);
+    rate(set, FUNCTIONS[FUNCTION], 32, Lanes::<FUNCTION>(lanes));
+}
+
 struct Bytes {
     a: Matrix<u8, 16, 32>,
     b: Matrix<u8, 32, 8>,
@@ -136,6 +176,16 @@ impl Work for Bytes {
 
 fn main() {
     for set in sets() {
+        function::<0>(set);
+        function::<1>(set);
+        function::<2>(set);
+        function::<3>(set);
+        function::<4>(set);
+        function::<5>(set);
+        function::<6>(set);
+        function::<7>(set);
+        function::<8>(set);
+        function::<9>(set);
         for core in [TensorCore::F32, TensorCore::Ampere, TensorCore::Hopper] {
             let registers = Registers {
                 core,

@@ -85,10 +85,13 @@ pub fn square_root(a: f64, rounding: Rounding) -> f64 {
         .round(root * root != square, rounding)
 }
 
-/// NaN as the host's usual one: PTX leaves the payload open.
+/// One NaN for all, of which PTX leaves the payload open. Compares bits, since the compiler may drop a
+/// choice between NaNs.
 #[inline(always)]
 pub(super) fn canonical(value: f64) -> f64 {
-    if value.is_nan() { f64::NAN } else { value }
+    let bits = value.to_bits();
+    let nan = bits & (u64::MAX >> 1) > f64::INFINITY.to_bits();
+    f64::from_bits(if nan { 0x7ff8 << 48 } else { bits })
 }
 
 /// The sign of an exact zero that is a sum of terms of different signs.

@@ -104,7 +104,7 @@ fn odd_sum(a: f64, b: f64, rounding: Rounding) -> f64 {
     let bits = sum.to_bits();
     let grows = (error > 0.0) == (sum > 0.0);
     let odd = if grows { bits | 1 } else { (bits - 1) | 1 };
-    let inexact = error > 0.0 || error < 0.0;
+    let inexact = error != 0.0 && !error.is_nan();
     let cancelled = sum == 0.0 && a.is_sign_negative() != b.is_sign_negative();
     if inexact && bits & 1 == 0 {
         f64::from_bits(odd)

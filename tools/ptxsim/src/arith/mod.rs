@@ -10,7 +10,9 @@
 //! [`approx`] the approximate functions, [`fragments`] who holds which matrix element, [`mma`] the
 //! matrix products.
 
-// pub mod approx;
+#![allow(clippy::needless_range_loop, reason = "rows, columns and lanes read best as indices")]
+
+pub mod approx;
 pub mod convert;
 pub mod double;
 pub mod float;

@@ -30,8 +30,11 @@ fn truncated(value: &Exact, e: i32) -> Exact {
     Exact::new(if value.is_negative() { -n } else { n }, e)
 }
 
+/// Format and code of both factors of a product.
+type Factors = ((Spec, u64), (Spec, u64));
+
 /// One fused sum.
-fn fused(sum: Sum, factors: &[((Spec, u64), (Spec, u64))], acc: Spec, c: u64) -> u64 {
+fn fused(sum: Sum, factors: &[Factors], acc: Spec, c: u64) -> u64 {
     let nan = acc.sign() - 1;
     let mut infinities = Vec::new();
     let mut terms = Vec::new();
@@ -88,7 +91,7 @@ fn fused(sum: Sum, factors: &[((Spec, u64), (Spec, u64))], acc: Spec, c: u64) ->
 fn element(
     core: TensorCore,
     instruction: Instruction,
-    factors: &[((Spec, u64), (Spec, u64))],
+    factors: &[Factors],
     acc: Spec,
     c: u64,
 ) -> u64 {

@@ -1,6 +1,7 @@
 //! Multiply-adds in order of k.
 
 use super::Accumulator;
+use crate::arith::double::canonical;
 use crate::arith::formats::{Format, widen};
 
 #[inline(always)]
@@ -60,9 +61,7 @@ pub fn mma_double<const M: usize, const N: usize, const K: usize>(
             }
         }
         for n in 0..N {
-            if d[m][n].is_nan() {
-                d[m][n] = f64::NAN;
-            }
+            d[m][n] = canonical(d[m][n]);
         }
     }
     d
