@@ -4,17 +4,26 @@
 //! `integer`, `float`, `compare`, `convert`, `access`, `atomic`, `collective` and so on what an
 //! operation does to them.
 
+#![allow(clippy::needless_range_loop, reason = "lanes read best as indices")]
+
 mod access;
+mod address;
+mod approximate;
+mod bits;
 mod block;
 mod collective;
 mod compare;
 mod control;
 mod convert;
 mod float;
+mod half;
 mod integer;
 mod lanes;
 mod lower;
+mod modifiers;
+mod number;
 mod op;
+mod rounded;
 mod schedule;
 mod shared;
 mod special;

@@ -103,7 +103,7 @@ impl Shared {
             return Verdict::Good;
         }
         let (start, mut verdict) = (address as usize, Verdict::Good);
-        if self.written[start..start + bytes].iter().any(|&w| w == 0) {
+        if self.written[start..start + bytes].contains(&0) {
             verdict = Verdict::Uninitialised;
         }
         let (known, now) = (&self.known[warp as usize], self.now[warp as usize]);

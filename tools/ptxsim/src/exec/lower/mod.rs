@@ -3,9 +3,12 @@
 //! What is not known here is refused, with its spelling and line: nothing is skipped.
 
 mod arithmetic;
+mod comparison;
 mod control;
 mod conversion;
 mod coverage;
+mod float;
+mod integer;
 mod memory;
 mod operands;
 
