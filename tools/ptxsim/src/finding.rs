@@ -47,9 +47,12 @@ pub struct Place {
     pub address: Option<u64>,
 }
 
-/// All findings of a run.
+/// All findings of a run, and what its kernels print.
 #[derive(Debug, Default)]
-pub struct Findings(Mutex<Vec<Finding>>);
+pub struct Findings {
+    all: Mutex<Vec<Finding>>,
+    printed: Mutex<Vec<String>>,
+}
 
 impl Finding {
     /// A finding of one of the host's calls.
@@ -109,7 +112,17 @@ impl Findings {
         self.all().is_empty()
     }
 
+    /// Notes what a call of the device's `printf` writes.
+    pub fn print(&self, texts: impl IntoIterator<Item = String>) {
+        self.printed.lock().unwrap_or_else(|e| e.into_inner()).extend(texts);
+    }
+
+    /// Takes what was printed so far, a text for each call.
+    pub fn take_printed(&self) -> Vec<String> {
+        std::mem::take(&mut self.printed.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+
     fn all(&self) -> MutexGuard<'_, Vec<Finding>> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        self.all.lock().unwrap_or_else(|e| e.into_inner())
     }
 }

@@ -1,5 +1,6 @@
 //! Operations on the device, and what happens when their turn comes.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use super::abi::{CUcontext, CUevent, CUfunction, CUhostFn, HostPtr};
@@ -180,6 +181,10 @@ impl Driver {
         };
         let machine = self.options.machine();
         let result = call.program.launch(&machine, &self.memory, &self.findings, &request);
+        let mut out = std::io::stdout();
+        let printed = self.findings.take_printed().concat();
+        // A closed output loses what kernels print, as it does for a GPU.
+        let _ = out.write_all(printed.as_bytes()).and_then(|()| out.flush());
         let name = &call.program.kernels()[call.kernel].name;
         match result {
             Ok(counters) => {
@@ -195,6 +200,7 @@ impl Driver {
                 let status = match fault {
                     Fault::IllegalAddress(_) => Status::ILLEGAL_ADDRESS,
                     Fault::MisalignedAddress(_) => Status::MISALIGNED_ADDRESS,
+                    Fault::Assert(_) => Status::ASSERT,
                     Fault::Trap(_) | Fault::LaunchFailure(_) => Status::LAUNCH_FAILED,
                 };
                 Err((status, format!("{name}: {fault}")))

@@ -181,7 +181,7 @@ impl Ctx<'_> {
         bytes: usize,
         deed: Deed,
     ) -> Option<*mut u8> {
-        let size = self.kernel.local_bytes as usize;
+        let size = self.kernel.lane_bytes();
         if address.checked_add(bytes as u64).is_none_or(|end| end > size as u64) {
             self.beyond(op, lane, address, bytes, deed, "local", size);
             return None;

@@ -1,11 +1,12 @@
 //! Runs one block: its warps take turns in a seeded order, from barrier to barrier.
 
+use super::call::{self, Frame, MOST_FRAMES};
 use super::lanes::{FULL, each, load, load_bits, store, store_bits};
 use super::op::{Barrier, Ctx, Flow, Op, Reduction, UNGUARDED};
 use super::schedule::Random;
 use super::shared::Shared;
 use super::special;
-use super::warp::{Path, Wait, Warp};
+use super::warp::{KERNEL, Path, Wait, Warp};
 use super::{Counters, Fault, Kernel, Launch, Machine};
 use crate::finding::{Findings, Kind};
 use crate::memory::Memory;
@@ -36,12 +37,16 @@ pub struct Block<'a> {
     barriers: [Gate; BARRIERS],
     random: Random,
     pub counters: Counters,
+    /// What `printf` wrote, with the number of the block.
+    pub printed: Vec<(u64, String)>,
 }
 
 /// A cache line: register files are aligned to it.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
-struct Line(#[allow(dead_code, reason = "only its bytes are used, through a pointer")] [u8; 64]);
+pub struct Line(
+    #[allow(dead_code, reason = "only its bytes are used, through a pointer")] [u8; 64],
+);
 
 /// Who has arrived at a barrier.
 #[derive(Debug, Clone, Copy, Default)]
@@ -73,7 +78,8 @@ impl<'a> Block<'a> {
             index: [0; 3],
             shared: Shared::new(shared, machine.checks),
             registers: vec![Line([0; 64]); lines * warps],
-            local: vec![0; 32 * warps * kernel.local_bytes as usize],
+            local: vec![0; 32 * warps * kernel.lane_bytes()],
+            printed: Vec::new(),
             warps: Vec::new(),
             barriers: [Gate::default(); BARRIERS],
             random: Random::new(0),
@@ -95,7 +101,7 @@ impl<'a> Block<'a> {
             self.warps.push(Warp::new(threads - 32 * warp));
             let registers = self.registers_of(warp as usize);
             // SAFETY: this warp's register file.
-            unsafe { special::prepare(registers, kernel, launch, index, warp) };
+            unsafe { special::prepare(registers, &kernel.code.fixed, 0, launch, index, warp) };
         }
         let mut idle = 0;
         loop {
@@ -122,6 +128,14 @@ impl<'a> Block<'a> {
         let bytes = self.common.kernel.code.register_bytes as usize;
         // SAFETY: one file per warp was allocated.
         unsafe { self.registers.as_mut_ptr().cast::<u8>().add(warp * bytes) }
+    }
+
+    /// The register file of a path: the kernel's, or that of the call it is in.
+    fn registers_in(&mut self, warp: usize, frame: u32) -> *mut u8 {
+        match frame {
+            KERNEL => self.registers_of(warp),
+            _ => self.warps[warp].frame_mut(frame).registers.as_mut_ptr().cast(),
+        }
     }
 
     /// Runs one warp until it cannot go on or its turn is over.
@@ -153,13 +167,14 @@ impl<'a> Block<'a> {
     /// Runs a path until it splits, joins, waits, exits, or the turn is over.
     fn follow(&mut self, warp: usize, index: usize, end: u64) -> Result<(), Fault> {
         let Common { machine, memory, findings, launch, kernel } = self.common;
-        let registers = self.registers_of(warp);
-        let local = kernel.local_bytes as usize * 32;
+        let registers = self.registers_in(warp, self.warps[warp].paths[index].frame);
+        let local = kernel.lane_bytes() * 32;
         let mut ctx = Ctx {
             registers,
             memory,
             shared: &mut self.shared,
             local: &mut self.local[warp * local..][..local],
+            printed: &mut self.printed,
             launch,
             kernel,
             machine,
@@ -173,8 +188,9 @@ impl<'a> Block<'a> {
         let ops = &kernel.code.ops[..];
         if let Wait::Lanes(_) = w.paths[index].wait {
             // Everyone is here: run the instruction for all of them at once.
-            let Path { at, wait, .. } = w.paths[index];
-            let here = |p: &&mut Path| p.at == at && p.wait == wait;
+            let one = w.paths[index];
+            let at = one.at;
+            let here = |p: &&mut Path| p.together(&one);
             let mut mask = 0;
             for path in w.paths.iter_mut().filter(here) {
                 mask |= path.mask;
@@ -186,8 +202,12 @@ impl<'a> Block<'a> {
             // SAFETY: lowered for this kernel.
             unsafe { (op.run)(&mut ctx, op, mask) };
             for path in (0..w.paths.len()).rev() {
-                let Path { at: now, wait, .. } = w.paths[path];
-                if now == at + 1 && wait == Wait::Ready && w.stop(&w.paths[path]) == now {
+                let Path { at: now, wait, frame, .. } = w.paths[path];
+                if now == at + 1
+                    && frame == one.frame
+                    && wait == Wait::Ready
+                    && w.stop(&w.paths[path]) == now
+                {
                     w.arrive(path);
                 }
             }
@@ -262,10 +282,26 @@ impl<'a> Block<'a> {
                 Flow::Exit => {
                     w.paths[index].at = at + 1;
                     w.exit(index, mask);
-                    if mask == lanes {
+                    return Ok(());
+                }
+                Flow::Return => {
+                    w.paths[index].at = at + 1;
+                    if mask != 0 {
+                        self.leave(warp, index, mask);
                         return Ok(());
                     }
+                    at += 1;
+                }
+                Flow::Call if mask == 0 => at += 1,
+                Flow::Call if mask != lanes => {
+                    // The guard keeps some lanes back.
+                    w.paths[index].at = at;
+                    w.split(index, mask, at, at + 1, at + 1);
                     return Ok(());
+                }
+                Flow::Call => {
+                    w.paths[index].at = at;
+                    return self.enter(warp, index, op);
                 }
                 Flow::Together => {
                     // SAFETY: a 32-bit register of this kernel.
@@ -301,16 +337,96 @@ impl<'a> Block<'a> {
                     if barrier.waits {
                         w.paths[index].wait = Wait::Barrier;
                     }
-                    return self.arrive(warp, op, barrier, mask);
+                    return self.arrive(warp, registers, op, barrier, mask);
                 }
             }
         }
     }
 
-    /// Lanes of a warp have come to a barrier.
-    fn arrive(&mut self, warp: usize, op: &Op, barrier: Barrier, mask: u32) -> Result<(), Fault> {
-        let registers = self.registers_of(warp);
+    /// A path goes into a function; if its lanes call several, those of the first.
+    fn enter(&mut self, warp: usize, index: usize, op: &Op) -> Result<(), Fault> {
         let Common { kernel, launch, .. } = self.common;
+        let Path { at, mask, frame, .. } = self.warps[warp].paths[index];
+        let number = op.list as usize;
+        let call = &kernel.code.calls[number];
+        let registers = self.registers_in(warp, frame);
+        let fail =
+            |what: String| Err(Fault::LaunchFailure(kernel.name_place(kernel.index_of(op), what)));
+        let function = match call.function {
+            Some(function) => function,
+            None => {
+                // SAFETY: a 64-bit register of this function.
+                let targets = unsafe { load::<u64>(registers, op.sources[0]) };
+                let target = targets[mask.trailing_zeros() as usize & 31];
+                let same = each(mask).filter(|&lane| targets[lane] == target);
+                let same = same.fold(0, |bits, lane| bits | 1 << lane);
+                if same != mask {
+                    self.warps[warp].split(index, same, at, at, at + 1);
+                    return Ok(());
+                }
+                match kernel.code.functions.iter().position(|f| f.address == target) {
+                    Some(function) => function,
+                    None => return fail(format!("call: {target:#x} is no function's address")),
+                }
+            }
+        };
+        let callee = &kernel.code.functions[function];
+        let (caller_base, caller_bytes, depth) = match frame {
+            KERNEL => (0, kernel.local_bytes, 0),
+            _ => {
+                let caller = self.warps[warp].frame(frame);
+                (caller.base, kernel.code.functions[caller.function].local_bytes, caller.depth)
+            }
+        };
+        let base = caller_base + caller_bytes;
+        let bytes = kernel.lane_bytes();
+        if depth >= MOST_FRAMES || (base + callee.local_bytes) as usize > bytes {
+            return fail(format!(
+                "stack overflow: call {} deep of {}, whose local variables end at byte {} of {bytes}",
+                depth + 1,
+                callee.name,
+                base + callee.local_bytes,
+            ));
+        }
+        let mut registers = vec![Line([0; 64]); callee.register_bytes as usize / 64];
+        // SAFETY: a register file of the function.
+        unsafe {
+            let registers = registers.as_mut_ptr().cast();
+            let fixed = &callee.fixed;
+            special::prepare(registers, fixed, base.into(), launch, self.index, warp as u32);
+        }
+        let local = &mut self.local[warp * 32 * bytes..][..32 * bytes];
+        let (from, to) = ((caller_base, &call.arguments[..]), (base, &callee.params[..]));
+        call::copy(local, bytes, mask, from, to);
+        let depth = depth + 1;
+        let join = 0;
+        let frame = Frame { function, call: number, registers, base, caller_base, depth, join };
+        self.warps[warp].call(index, frame, callee.entry, at + 1);
+        Ok(())
+    }
+
+    /// Lanes of a path return from a function.
+    fn leave(&mut self, warp: usize, index: usize, mask: u32) {
+        let kernel = self.common.kernel;
+        let bytes = kernel.lane_bytes();
+        let frame = self.warps[warp].frame(self.warps[warp].paths[index].frame);
+        let returns = &kernel.code.functions[frame.function].returns;
+        let results = &kernel.code.calls[frame.call].results;
+        let local = &mut self.local[warp * 32 * bytes..][..32 * bytes];
+        call::copy(local, bytes, mask, (frame.base, returns), (frame.caller_base, results));
+        self.warps[warp].ret(index, mask);
+    }
+
+    /// Lanes of a warp have come to a barrier.
+    fn arrive(
+        &mut self,
+        warp: usize,
+        registers: *mut u8,
+        op: &Op,
+        barrier: Barrier,
+        mask: u32,
+    ) -> Result<(), Fault> {
+        let kernel = self.common.kernel;
         let lane = mask.trailing_zeros() as usize;
         // SAFETY: 32-bit registers, and a predicate, of this kernel.
         let (number, threads, holds) = unsafe {
@@ -355,7 +471,6 @@ impl<'a> Block<'a> {
         gate.threads += if barrier.counted { 32 } else { mask.count_ones() };
         gate.warps |= 1 << warp;
         gate.holds += holds.count_ones();
-        let _ = launch;
         self.release(number as usize);
         Ok(())
     }
@@ -372,10 +487,11 @@ impl<'a> Block<'a> {
         self.shared.meet(gate.warps);
         let kernel = self.common.kernel;
         for warp in each(gate.warps) {
-            let registers = self.registers_of(warp);
-            for path in &mut self.warps[warp].paths {
+            for index in 0..self.warps[warp].paths.len() {
+                let path = self.warps[warp].paths[index];
                 let op = &kernel.code.ops[path.at.saturating_sub(1) as usize];
                 let Flow::Barrier(barrier) = op.flow else { continue };
+                let registers = self.registers_in(warp, path.frame);
                 // SAFETY: a 32-bit register, and results, of this kernel.
                 unsafe {
                     let lane = path.mask.trailing_zeros() as usize;
@@ -383,7 +499,7 @@ impl<'a> Block<'a> {
                     if path.wait != Wait::Barrier || here as usize != number {
                         continue;
                     }
-                    path.wait = Wait::Ready;
+                    self.warps[warp].paths[index].wait = Wait::Ready;
                     match barrier.reduction {
                         None => {}
                         Some(Reduction::Population) => {

@@ -11,6 +11,7 @@ mod address;
 mod approximate;
 mod bits;
 mod block;
+mod call;
 mod collective;
 mod compare;
 mod control;
@@ -23,6 +24,7 @@ mod lower;
 mod modifiers;
 mod number;
 mod op;
+mod printf;
 mod rounded;
 mod schedule;
 mod shared;
@@ -101,11 +103,21 @@ struct Code {
     fixed: Vec<(Fixed, u32, u8)>,
     /// Bytes of a warp's register file.
     register_bytes: u32,
+    /// The functions that the kernel may call; their instructions follow its own.
+    functions: Vec<call::Function>,
+    calls: Vec<call::Call>,
+    /// Bytes a lane for local variables of the functions; 0 where nothing is called.
+    stack_bytes: u32,
     /// Line of the PTX and lines of the source, per instruction.
     lines: Vec<(u32, Vec<String>)>,
 }
 
 impl Kernel {
+    /// Local memory of a lane: the kernel's own, then the stack of the functions it calls.
+    fn lane_bytes(&self) -> usize {
+        (self.local_bytes + self.code.stack_bytes) as usize
+    }
+
     /// Number of an instruction, from its place among the others.
     fn index_of(&self, op: &Op) -> u32 {
         let offset = (&raw const *op as usize).wrapping_sub(self.code.ops.as_ptr() as usize);
@@ -144,6 +156,8 @@ pub enum Fault {
     MisalignedAddress(String),
     #[error("trap: {0}")]
     Trap(String),
+    #[error("assertion failed: {0}")]
+    Assert(String),
     #[error("launch failed: {0}")]
     LaunchFailure(String),
 }
@@ -194,7 +208,7 @@ pub fn launch(
         }
     };
     let next = AtomicU64::new(0);
-    let result = Mutex::new((Counters::default(), None));
+    let result = Mutex::new((Counters::default(), None, Vec::new()));
     let work = || {
         let mut block = Block::new(common);
         loop {
@@ -210,7 +224,9 @@ pub fn launch(
                 break;
             }
         }
-        result.lock().unwrap_or_else(|e| e.into_inner()).0.add(&block.counters);
+        let mut result = result.lock().unwrap_or_else(|e| e.into_inner());
+        result.0.add(&block.counters);
+        result.2.append(&mut block.printed);
     };
     std::thread::scope(|scope| {
         for _ in 1..machine.threads.min(blocks as usize) {
@@ -218,10 +234,11 @@ pub fn launch(
         }
         work();
     });
-    match result.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        (_, Some(fault)) => Err(fault),
-        (counters, None) => Ok(counters),
-    }
+    let (counters, fault, mut printed) = result.into_inner().unwrap_or_else(|e| e.into_inner());
+    // Whatever thread ran a block, its output has one place.
+    printed.sort_by_key(|(block, _)| *block);
+    findings.print(printed.into_iter().map(|(_, text)| text));
+    fault.map_or(Ok(counters), Err)
 }
 
 fn gcd(a: u64, b: u64) -> u64 {

@@ -42,6 +42,10 @@ pub enum Flow {
         meet: u32,
     },
     Exit,
+    /// Goes to a function, whose number among the kernel's calls is the operation's list.
+    Call,
+    /// Goes back to the caller.
+    Return,
     /// Waits for all lanes of a mask (an operand) to be here, then runs for them together.
     Together,
     /// A block-wide barrier.
@@ -85,8 +89,10 @@ pub struct Ctx<'a> {
     pub registers: *mut u8,
     pub memory: &'a Memory,
     pub shared: &'a mut Shared,
-    /// `[lane][bytes]`, the kernel's local variables.
+    /// `[lane][bytes]`, local variables.
     pub local: &'a mut [u8],
+    /// What `printf` writes, and the number of the block that does.
+    pub printed: &'a mut Vec<(u64, String)>,
     pub launch: &'a Launch<'a>,
     pub kernel: &'a Kernel,
     pub machine: &'a Machine,

@@ -155,9 +155,9 @@ impl Lowering<'_> {
     fn parameter(&self, address: &Operand) -> bool {
         match address {
             Operand::Address(Base::Symbol(name), _) => {
-                self.function.params.iter().any(|p| p.name == *name)
+                self.symbols.get(name).is_some_and(|s| s.space == Space::Param)
             }
-            _ => true,
+            _ => self.function.is_entry,
         }
     }
 
