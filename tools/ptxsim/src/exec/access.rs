@@ -119,7 +119,7 @@ impl Ctx<'_> {
     }
 
     #[inline(always)]
-    fn global(
+    pub fn global(
         &mut self,
         op: &Op,
         lane: usize,
@@ -192,7 +192,7 @@ impl Ctx<'_> {
 
     #[cold]
     #[inline(never)]
-    fn misaligned(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed) {
+    pub fn misaligned(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed) {
         let verb = deed.verb();
         let message =
             format!("{verb} of {bytes} bytes at {address:#x}, which is no multiple of {bytes}");
@@ -260,6 +260,13 @@ impl Ctx<'_> {
         match verdict {
             Verdict::Good => {}
             Verdict::Uninitialised => self.uninitialised(op, lane, address, bytes, "shared"),
+            Verdict::Landing => {
+                let verb = deed.verb();
+                let message = format!(
+                    "{verb} of {bytes} bytes at shared address {address:#x} where an asynchronous copy may land: nothing has waited for it"
+                );
+                self.find(Kind::AsyncCopyRace, op, lane, Some(address), message);
+            }
             Verdict::Race { with, wrote } => {
                 let (verb, other) = (deed.verb(), if wrote { "wrote" } else { "read" });
                 let message = format!(

@@ -5,15 +5,18 @@
 //! operation does to them.
 
 mod access;
+mod atomic;
 mod block;
 mod collective;
 mod compare;
 mod control;
 mod convert;
+mod copy;
 mod float;
 mod integer;
 mod lanes;
 mod lower;
+mod matrix;
 mod op;
 mod schedule;
 mod shared;

@@ -21,6 +21,8 @@ struct Word {
     read: u32,
     /// A bit per warp.
     readers: u32,
+    /// Asynchronous copies on their way here.
+    landing: u8,
 }
 
 /// Shared memory of a running block.
@@ -41,6 +43,8 @@ pub struct Shared {
 pub enum Verdict {
     Good,
     Uninitialised,
+    /// An asynchronous copy is on its way there.
+    Landing,
     /// With this warp.
     Race {
         with: u32,
@@ -124,8 +128,30 @@ impl Shared {
                 word.read = if word.readers == 0 { now } else { word.read.min(now) };
             }
             word.readers |= 1 << warp;
+            if word.landing > 0 {
+                verdict = Verdict::Landing;
+            }
         }
         verdict
+    }
+
+    /// An asynchronous copy is on its way to bytes that were written to just now.
+    pub fn begin(&mut self, address: u64, bytes: usize) {
+        if self.checks {
+            for (word, _) in words(address as usize, bytes) {
+                self.words[word].landing += 1;
+            }
+        }
+    }
+
+    /// It has landed: this warp has written the bytes now.
+    pub fn land(&mut self, warp: u32, address: u64, bytes: usize) {
+        if self.checks {
+            for (word, _) in words(address as usize, bytes) {
+                self.words[word].landing -= 1;
+            }
+            self.write(warp, address, bytes);
+        }
     }
 
     /// Notes a write by a warp of bytes that lie inside.
@@ -155,6 +181,9 @@ impl Shared {
             let same = !other && word.written == now;
             word.bytes = if same { word.bytes | mask } else { mask };
             (word.written, word.writer) = (now, warp as u8);
+            if word.landing > 0 {
+                verdict = Verdict::Landing;
+            }
         }
         verdict
     }

@@ -3,9 +3,11 @@
 //! What is not known here is refused, with its spelling and line: nothing is skipped.
 
 mod arithmetic;
+mod atomic;
 mod control;
 mod conversion;
 mod coverage;
+mod matrix;
 mod memory;
 mod operands;
 
@@ -238,6 +240,9 @@ impl<'a> Lowering<'a> {
             "bra" | "brx" | "ret" | "exit" | "bar" | "barrier" | "trap" | "shfl" | "vote"
             | "match" | "redux" | "activemask" | "elect" | "griddepcontrol" | "nanosleep"
             | "pragma" => self.control(index, i),
+            "atom" | "red" => self.atomic(i),
+            "cp" => self.copy_async(i),
+            "ldmatrix" | "stmatrix" | "mma" => self.matrix(i),
             _ => self.arithmetic(i),
         }
     }
