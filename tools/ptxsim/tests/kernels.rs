@@ -51,3 +51,90 @@ fn grid_stride_loops_and_vectors() {
         assert_eq!(got, expected);
     });
 }
+
+#[test]
+fn sums_in_shared_memory_and_one_atomic_addition() {
+    everywhere("vector", |device| {
+        let n = 1000;
+        let x: Vec<f32> = (0..n).map(|i| (i % 17) as f32).collect(); // exact in any order
+        let total = device.upload(&[0.5f32]);
+        let args = [Arg::Address(device.upload(&x)), Arg::Address(total), Arg::Word(n)];
+        device.launch("sum", [n.div_ceil(256), 1, 1], [256, 1, 1], 1024, &args).unwrap();
+        assert_eq!(device.download::<f32>(total, 1), [x.iter().sum::<f32>() + 0.5]);
+    });
+}
+
+#[test]
+fn divergent_loops_gotos_and_early_exits() {
+    everywhere("control", |device| {
+        let (threads, n) = (64, 300);
+        let mut random = Random(3);
+        let x: Vec<i32> = (0..threads).map(|_| random.word() as i32 % 100).collect();
+        let out = device.upload(&vec![-7i32; n + threads]);
+        let args = [Arg::Address(device.upload(&x)), Arg::Address(out), Arg::Word(n as u32)];
+        device.launch("diverge", [1, 1, 1], [threads as u32, 1, 1], 0, &args).unwrap();
+        let got: Vec<i32> = device.download(out, n + threads);
+        for t in 0..threads {
+            let steps = diverge(t as i32, x[t]);
+            assert_eq!(got[t], steps.unwrap_or(-7), "thread {t} of {}", x[t]);
+            let after = steps.filter(|&s| s < n as i32).map_or(-7, |s| s + 1);
+            assert_eq!(got[n + t], after, "thread {t}: the second store");
+        }
+    });
+}
+
+fn diverge(t: i32, mut v: i32) -> Option<i32> {
+    if v < 0 {
+        return None;
+    }
+    let mut steps = 0;
+    'done: for _ in 0..(v & 7).min(5) {
+        for inner in 0..t {
+            if (inner ^ v) & 1 == 0 {
+                steps += inner;
+                if steps > 1000 {
+                    break 'done;
+                }
+            }
+        }
+    }
+    while v != 1 && steps < 5000 {
+        v = if v & 1 == 1 { 3 * v + 1 } else { v / 2 };
+        steps += 1;
+        if v <= 0 {
+            break;
+        }
+    }
+    Some(steps)
+}
+
+#[test]
+fn gemm_with_asynchronous_copies_and_tensor_cores() {
+    everywhere("gemm", |device| {
+        for (m, n, k) in [(64, 64, 32), (100, 72, 160)] {
+            let mut random = Random(5);
+            // Small integers: every sum is exact, so any tensor core must agree.
+            let mut matrix =
+                |len: usize| -> Vec<i32> { (0..len).map(|_| random.word() as i32 % 4).collect() };
+            let (a, b) = (matrix(m * k), matrix(n * k));
+            let bits = |x: &[i32]| {
+                x.iter().map(|&x| ((x as f32).to_bits() >> 16) as u16).collect::<Vec<_>>()
+            };
+            let c = device.allocate(2 * m * n);
+            let [a_at, b_at] = [&a, &b].map(|x| Arg::Address(device.upload(&bits(x))));
+            let sizes = [m, n, k].map(|x| Arg::Word(x as u32));
+            let [m_arg, n_arg, k_arg] = sizes;
+            let args = [a_at, b_at, Arg::Address(c), m_arg, n_arg, k_arg];
+            let grid = [n.div_ceil(64) as u32, m.div_ceil(64) as u32, 1];
+            device.launch("gemm", grid, [128, 1, 1], 0, &args).unwrap();
+            let got: Vec<u16> = device.download(c, m * n);
+            for (i, &got) in got.iter().enumerate() {
+                let (row, column) = (i / n, i % n);
+                let exact: i32 = (0..k).map(|t| a[row * k + t] * b[column * k + t]).sum();
+                let expected = (exact as f32).to_bits();
+                let rounded = (expected + 0x7FFF + (expected >> 16 & 1)) >> 16;
+                assert_eq!(u32::from(got), rounded, "({m}, {n}, {k}): row {row}, column {column}");
+            }
+        }
+    });
+}
