@@ -182,7 +182,7 @@ impl Rounding {
 
     /// Whether a finite value beyond the largest becomes infinite.
     #[inline(always)]
-    fn overflows(self, negative: bool) -> bool {
+    pub(super) fn overflows(self, negative: bool) -> bool {
         matches!(self, Rounding::NearestEven | Rounding::NearestAway) || self.away(negative)
     }
 }
@@ -313,8 +313,11 @@ pub fn saturate(value: f32) -> f32 {
     }
 }
 
-/// Every NaN as the one that f32 instructions return.
+/// Every NaN as the one that f32 instructions return. Compares bits, since the compiler may drop a
+/// choice between NaNs.
 #[inline(always)]
 pub fn canonical(value: f32) -> f32 {
-    if value.is_nan() { f32::from_bits(F32::NAN) } else { value }
+    let bits = value.to_bits();
+    let nan = bits & (F32::SIGN - 1) > F32::NON_FINITE;
+    f32::from_bits(if nan { F32::NAN } else { bits })
 }

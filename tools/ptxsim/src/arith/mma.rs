@@ -9,6 +9,7 @@
 //! Not from there: [`TensorCore::Hopper`] has no fp8 `mma.sync`; ptxas for sm_90 makes two f16 products
 //! of it, each of every other pair of k and the first from zero, and adds C last.
 
+mod aligned;
 mod fused;
 mod integer;
 mod operand;
@@ -105,9 +106,14 @@ where
     match core.rule::<A, B>(instruction, K) {
         None => plain::mma::<A, B, Acc, M, N, K>(a, b, c),
         Some(rule) => {
-            let order = |k| if rule.interleaved { interleave::<K>(k) } else { k };
-            let a = Operand::new::<A>(fused::A_FRACTION, |m, k| a[m][order(k)]);
-            let b = Operand::new::<B>(fused::B_FRACTION, |k, n| b[order(k)][n]);
+            let (a, b) = if rule.interleaved {
+                let a = a.map(|row| std::array::from_fn(|k| row[interleave::<K>(k)]));
+                (a, std::array::from_fn(|k| b[interleave::<K>(k)]))
+            } else {
+                (*a, *b)
+            };
+            let a = Operand::new::<A>(aligned::A_FRACTION, &a);
+            let b = Operand::new::<B>(aligned::B_FRACTION, &b);
             fused::mma::<Acc, M, N, K>(rule, &a, &b, c)
         }
     }

@@ -10,10 +10,12 @@
 //! [`approx`] the approximate functions, [`fragments`] who holds which matrix element, [`mma`] the
 //! matrix products.
 
-// pub mod approx;
-// pub mod convert;
-// pub mod double;
-// pub mod float;
+#![allow(clippy::needless_range_loop, reason = "rows, columns and lanes read best as indices")]
+
+pub mod approx;
+pub mod convert;
+pub mod double;
+pub mod float;
 pub mod formats;
-// pub mod fragments;
+pub mod fragments;
 pub mod mma;

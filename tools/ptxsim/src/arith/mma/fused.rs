@@ -1,18 +1,11 @@
 //! Fused sums: aligned to the largest exponent, truncated, added exactly.
 
+use super::aligned::{self, Sums, TERM_FRACTION, dropped_bits, truncate};
 use super::operand::{INFINITE, NAN, Operand, ZERO_EXPONENT};
 use super::{Accumulator, Rule};
 use crate::arith::formats::{
     F16, F32, Format, Overflow, Rounding, Storage, canonical, narrow, narrow_double, widen,
 };
-
-/// Fraction bits of a term before truncation. With two bits before the point and sixteen terms of
-/// one sign a sum of products stays within 32 bits.
-const TERM_FRACTION: u32 = 25;
-
-/// Fraction bits of the factors; every format has at most ten.
-pub(super) const A_FRACTION: u32 = TERM_FRACTION - B_FRACTION;
-pub(super) const B_FRACTION: u32 = 10;
 
 impl Accumulator for F32 {
     #[inline(always)]
@@ -57,87 +50,105 @@ impl Accumulator for F16 {
     }
 }
 
-#[inline(always)]
 pub(super) fn mma<Acc: Accumulator, const M: usize, const N: usize, const K: usize>(
     rule: Rule,
     a: &Operand<M, K>,
     b: &Operand<K, N>,
     c: &[[Acc::Bits; N]; M],
 ) -> [[Acc::Bits; N]; M] {
-    let zero = [Acc::Bits::default(); N];
-    let mut d = *c;
-    for m in 0..M {
-        let mut row = if rule.interleaved { zero } else { c[m] };
-        for start in (0..K).step_by(rule.group) {
-            let span = start..start + rule.group;
-            row = sum::<Acc, N>(
-                rule,
-                &a.significand[m][span.clone()],
-                &a.exponent[m][span.clone()],
-                &b.significand[span.clone()],
-                &b.exponent[span],
-                row,
-            );
-        }
-        d[m] = row;
-    }
+    let mut d = if rule.interleaved { [[Acc::Bits::default(); N]; M] } else { *c };
+    tile::<Acc, M, N, K>(rule, a, b, &mut d);
     if a.any_special || b.any_special {
         specials::<Acc, M, N, K>(rule, a, b, c, &mut d);
     }
     if rule.interleaved {
-        for m in 0..M {
-            for n in 0..N {
-                d[m][n] = Acc::add(c[m][n], d[m][n]);
-            }
+        for (d, &c) in d.as_flattened_mut().iter_mut().zip(c.as_flattened()) {
+            *d = Acc::add(c, *d);
         }
     }
     d
 }
 
-/// One fused sum for each of `N` columns: a row of A against a group of rows of B.
+/// All fused sums of a tile, from C to D. Compiled here for each instruction set rather than inlined
+/// into the caller: whether these loops are vectorised well depends on what surrounds them, and the
+/// wrong way costs a factor of four.
 #[inline(always)]
-fn sum<Acc: Accumulator, const N: usize>(
+fn tile<Acc: Accumulator, const M: usize, const N: usize, const K: usize>(
     rule: Rule,
-    a_significand: &[i32],
-    a_exponent: &[i32],
-    b_significand: &[[i32; N]],
-    b_exponent: &[[i32; N]],
-    c: [Acc::Bits; N],
-) -> [Acc::Bits; N] {
-    let mut c_term = [0i32; N];
-    let mut c_exponent = [0i32; N];
-    for n in 0..N {
-        (c_term[n], c_exponent[n]) = addend::<Acc>(c[n]);
-    }
-    let mut largest = c_exponent;
-    for (&ea, eb) in a_exponent.iter().zip(b_exponent) {
-        keep_lanes_together();
-        for n in 0..N {
-            largest[n] = largest[n].max(ea + eb[n]);
+    a: &Operand<M, K>,
+    b: &Operand<K, N>,
+    d: &mut [[Acc::Bits; N]; M],
+) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: the features are there.
+            return unsafe { tile_avx512::<Acc, M, N, K>(rule, a, b, d) };
+        }
+        if is_x86_feature_detected!("avx2") {
+            // SAFETY: likewise.
+            return unsafe { tile_avx2::<Acc, M, N, K>(rule, a, b, d) };
         }
     }
-    let dropped = (TERM_FRACTION - rule.fraction_bits) as i32;
-    let mut reference = largest;
-    for n in 0..N {
-        reference[n] += dropped;
-    }
-    let mut products = [0i32; N];
-    let factors = a_significand.iter().zip(a_exponent).zip(b_significand.iter().zip(b_exponent));
-    for ((&sa, &ea), (sb, eb)) in factors {
-        keep_lanes_together();
-        for n in 0..N {
-            products[n] += truncate(sa * sb[n], reference[n] - ea - eb[n]);
+    tile_lanes::<Acc, M, N, K>(rule, a, b, d);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512vl")]
+#[inline(never)]
+fn tile_avx512<Acc: Accumulator, const M: usize, const N: usize, const K: usize>(
+    rule: Rule,
+    a: &Operand<M, K>,
+    b: &Operand<K, N>,
+    d: &mut [[Acc::Bits; N]; M],
+) {
+    tile_lanes::<Acc, M, N, K>(rule, a, b, d);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+#[inline(never)]
+fn tile_avx2<Acc: Accumulator, const M: usize, const N: usize, const K: usize>(
+    rule: Rule,
+    a: &Operand<M, K>,
+    b: &Operand<K, N>,
+    d: &mut [[Acc::Bits; N]; M],
+) {
+    tile_lanes::<Acc, M, N, K>(rule, a, b, d);
+}
+
+#[inline(always)]
+fn tile_lanes<Acc: Accumulator, const M: usize, const N: usize, const K: usize>(
+    rule: Rule,
+    a: &Operand<M, K>,
+    b: &Operand<K, N>,
+    d: &mut [[Acc::Bits; N]; M],
+) {
+    // Known groups would be unrolled and vectorised over k.
+    let group = std::hint::black_box(rule.group);
+    for start in (0..K).step_by(group) {
+        let mut sums = Sums { products: [[0; N]; M], largest: [[0; N]; M] };
+        // Loops over the whole tile, since the compiler would unroll one over a row and not
+        // vectorise it.
+        for (exponent, &c) in sums.largest.as_flattened_mut().iter_mut().zip(d.as_flattened()) {
+            *exponent = addend::<Acc>(c).1;
+        }
+        aligned::sum(rule.fraction_bits, a, b, start..start + group, &mut sums);
+        let terms = sums.products.as_flattened().iter().zip(sums.largest.as_flattened());
+        for (d, (&products, &largest)) in d.as_flattened_mut().iter_mut().zip(terms) {
+            *d = conclude::<Acc>(rule, products, largest, *d);
         }
     }
-    let mut d = c;
-    for n in 0..N {
-        let addend = truncate(c_term[n], reference[n] - c_exponent[n]);
-        let unit = largest[n] - rule.fraction_bits as i32;
-        let sum = Acc::from_sum(exact(products[n], addend, unit), rule.short);
-        let special = if Acc::is_infinite(c[n]) { c[n] } else { Acc::Bits::from_u32(Acc::NAN) };
-        d[n] = if Acc::is_special(c[n]) { special } else { sum };
-    }
-    d
+}
+
+/// Adds C, which prevails if it is not finite, to the aligned products and converts the sum.
+#[inline(always)]
+fn conclude<Acc: Accumulator>(rule: Rule, products: i32, largest: i32, c: Acc::Bits) -> Acc::Bits {
+    let (term, exponent) = addend::<Acc>(c);
+    let addend = truncate(term, largest - exponent + dropped_bits(rule.fraction_bits));
+    let sum = exact(products, addend, largest - rule.fraction_bits as i32);
+    let special = if Acc::is_infinite(c) { c } else { Acc::Bits::from_u32(Acc::NAN) };
+    if Acc::is_special(c) { special } else { Acc::from_sum(sum, rule.short) }
 }
 
 /// C as a term and its exponent.
@@ -151,21 +162,6 @@ fn addend<Acc: Format>(bits: Acc::Bits) -> (i32, i32) {
     let term = (significand << (TERM_FRACTION - Acc::MANTISSA_BITS)) as i32;
     let exponent = if magnitude == 0 { ZERO_EXPONENT } else { field.max(1) as i32 - Acc::BIAS };
     (if bits & Acc::SIGN != 0 { -term } else { term }, exponent)
-}
-
-/// Placed in a loop over k, it makes the compiler turn the loop over columns inside into vectors. On
-/// its own it prefers to vectorise over k, which takes four times as long. Costs no instruction.
-#[inline(always)]
-pub(super) fn keep_lanes_together() {
-    std::hint::black_box(());
-}
-
-/// Divides by a power of two, towards zero.
-#[inline(always)]
-fn truncate(term: i32, shift: i32) -> i32 {
-    let magnitude = (term.unsigned_abs() >> (shift as u32).min(31)) as i32;
-    let sign = term >> 31;
-    (magnitude ^ sign) - sign
 }
 
 /// `(products + addend) * 2^unit`, where the sum may need one bit more than 32.
@@ -198,28 +194,32 @@ fn specials<Acc: Accumulator, const M: usize, const N: usize, const K: usize>(
             }
             let mut value = if rule.interleaved { Acc::Bits::default() } else { c[m][n] };
             for start in (0..K).step_by(rule.group) {
-                let span = start..start + rule.group;
-                let significand: [[i32; 1]; K] = std::array::from_fn(|k| [b.significand[k][n]]);
-                let exponent: [[i32; 1]; K] = std::array::from_fn(|k| [b.exponent[k][n]]);
-                let products = span.clone().map(|k| {
-                    ((a.significand[m][k], a.exponent[m][k]), (significand[k][0], exponent[k][0]))
+                let products = (start..start + rule.group).map(|k| {
+                    let a = (a.significand[m][k], a.exponent[m][k]);
+                    (a, (b.significand[k][n], b.exponent[k][n]))
                 });
-                value = special_sum::<Acc>(products, value).unwrap_or_else(|| {
-                    sum::<Acc, 1>(
-                        rule,
-                        &a.significand[m][span.clone()],
-                        &a.exponent[m][span.clone()],
-                        &significand[span.clone()],
-                        &exponent[span],
-                        [value],
-                    )[0]
-                });
+                value = special_sum::<Acc>(products.clone(), value)
+                    .unwrap_or_else(|| finite_sum::<Acc>(rule, products, value));
             }
             d[m][n] = value;
         }
     }
 }
 
+/// One fused sum of finite numbers.
+fn finite_sum<Acc: Accumulator>(
+    rule: Rule,
+    products: impl Iterator<Item = (Number, Number)> + Clone,
+    c: Acc::Bits,
+) -> Acc::Bits {
+    let exponent = addend::<Acc>(c).1;
+    let largest = products.clone().fold(exponent, |largest, (a, b)| largest.max(a.1 + b.1));
+    let reference = largest + dropped_bits(rule.fraction_bits);
+    let sum = products.map(|(a, b)| truncate(a.0 * b.0, reference - a.1 - b.1)).sum();
+    conclude::<Acc>(rule, sum, largest, c)
+}
+
+/// A significand and an exponent.
 type Number = (i32, i32);
 
 /// The sum if infinities or NaNs decide it.

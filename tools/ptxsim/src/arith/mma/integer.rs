@@ -1,7 +1,5 @@
 //! Eight-bit integer products.
 
-use super::fused::keep_lanes_together;
-
 /// How a byte reads.
 pub trait Byte {
     fn value(byte: u8) -> i32;
@@ -47,7 +45,8 @@ pub fn mma_integer<A: Byte, B: Byte, const M: usize, const N: usize, const K: us
     for m in 0..M {
         let mut sum = [0i32; N];
         for k in 0..K {
-            keep_lanes_together();
+            // Keeps the loop over k from being vectorised instead of the lanes within.
+            std::hint::black_box(());
             let left = A::value(a[m][k]);
             for n in 0..N {
                 sum[n] += left * right[k][n];

@@ -19,17 +19,15 @@ pub(super) struct Operand<const ROWS: usize, const COLS: usize> {
 
 impl<const ROWS: usize, const COLS: usize> Operand<ROWS, COLS> {
     #[inline(always)]
-    pub fn new<F: Format>(fraction_bits: u32, element: impl Fn(usize, usize) -> F::Bits) -> Self {
+    pub fn new<F: Format>(fraction_bits: u32, bits: &[[F::Bits; COLS]; ROWS]) -> Self {
         let mut significand = [[0; COLS]; ROWS];
         let mut exponent = [[0; COLS]; ROWS];
         let mut largest = 0;
-        for row in 0..ROWS {
-            for col in 0..COLS {
-                let (s, e) = split::<F>(element(row, col), fraction_bits);
-                significand[row][col] = s;
-                exponent[row][col] = e;
-                largest = largest.max(e);
-            }
+        // One loop over the whole matrix vectorises where short loops over rows do not.
+        let parts = significand.as_flattened_mut().iter_mut().zip(exponent.as_flattened_mut());
+        for ((s, e), &bits) in parts.zip(bits.as_flattened()) {
+            (*s, *e) = split::<F>(bits, fraction_bits);
+            largest = largest.max(*e);
         }
         Operand { significand, exponent, any_special: largest >= INFINITE }
     }

@@ -1,6 +1,7 @@
 //! Multiply-adds in order of k.
 
-use super::{Accumulator, fused::keep_lanes_together};
+use super::Accumulator;
+use crate::arith::double::canonical;
 use crate::arith::formats::{Format, widen};
 
 #[inline(always)]
@@ -15,28 +16,32 @@ where
     Acc: Accumulator,
 {
     let mut right = [[0f32; N]; K];
-    for k in 0..K {
-        for n in 0..N {
-            right[k][n] = widen::<B>(b[k][n]);
-        }
+    for (right, &bits) in right.as_flattened_mut().iter_mut().zip(b.as_flattened()) {
+        *right = widen::<B>(bits);
     }
-    let mut d = *c;
+    let mut left = [[0f32; K]; M];
+    for (left, &bits) in left.as_flattened_mut().iter_mut().zip(a.as_flattened()) {
+        *left = widen::<A>(bits);
+    }
+    let mut sums = [[0f32; N]; M];
+    for (sum, &bits) in sums.as_flattened_mut().iter_mut().zip(c.as_flattened()) {
+        *sum = widen::<Acc>(bits);
+    }
     for m in 0..M {
-        let mut sum = [0f32; N];
-        for n in 0..N {
-            sum[n] = widen::<Acc>(c[m][n]);
-        }
+        let mut sum = sums[m];
         for k in 0..K {
-            keep_lanes_together();
-            let left = widen::<A>(a[m][k]);
+            // Keeps the loop over k from being vectorised instead of the lanes within.
+            std::hint::black_box(());
             for n in 0..N {
                 // Products of these formats are exact: this equals a fused multiply-add.
-                sum[n] += left * right[k][n];
+                sum[n] += left[m][k] * right[k][n];
             }
         }
-        for n in 0..N {
-            d[m][n] = Acc::from_float(sum[n]);
-        }
+        sums[m] = sum;
+    }
+    let mut d = *c;
+    for (d, &sum) in d.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+        *d = Acc::from_float(sum);
     }
     d
 }
@@ -56,9 +61,7 @@ pub fn mma_double<const M: usize, const N: usize, const K: usize>(
             }
         }
         for n in 0..N {
-            if d[m][n].is_nan() {
-                d[m][n] = f64::NAN;
-            }
+            d[m][n] = canonical(d[m][n]);
         }
     }
     d
