@@ -36,7 +36,11 @@ fn measure(name: &str, mut run: impl FnMut() -> Counters) {
         .collect();
     times.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (seconds, instructions) = times[2];
-    println!("{name:40} {:8.1} ms {:8.0} M thread-instructions/s", seconds * 1e3, instructions as f64 / seconds / 1e6);
+    println!(
+        "{name:40} {:8.1} ms {:8.0} M thread-instructions/s",
+        seconds * 1e3,
+        instructions as f64 / seconds / 1e6
+    );
 }
 
 struct Gemm {
@@ -53,7 +57,11 @@ impl Gemm {
         let mut matrix = || -> Vec<u16> {
             (0..Self::SIZE * Self::SIZE).map(|_| (random.float().to_bits() >> 16) as u16).collect()
         };
-        let args = [device.upload(&matrix()), device.upload(&matrix()), device.allocate(2 * Self::SIZE * Self::SIZE)];
+        let args = [
+            device.upload(&matrix()),
+            device.upload(&matrix()),
+            device.allocate(2 * Self::SIZE * Self::SIZE),
+        ];
         Gemm { device, args }
     }
 

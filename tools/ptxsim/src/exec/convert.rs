@@ -4,9 +4,7 @@ use std::marker::PhantomData;
 
 use super::lanes::{LANES, Lanes, Operation, lanewise, load, store};
 use super::op::{Ctx, Op};
-use crate::arith::formats::{
-    Bf16, F16, Overflow, Rounding, flush, narrow, narrow_double, relu, widen,
-};
+use crate::arith::formats::{Bf16, F16, Overflow, Rounding, flush, narrow, narrow_double, widen};
 
 lanewise! {
     ZeroExtend16(a: u16) -> u32 = a.into();
@@ -57,7 +55,6 @@ lanewise! {
     NarrowF16Zero(a: f32) -> u16 = narrow::<F16>(a, Rounding::Zero, Overflow::Infinity);
     NarrowBf16(a: f32) -> u16 = narrow::<Bf16>(a, Rounding::NearestEven, Overflow::Infinity);
     NarrowBf16Zero(a: f32) -> u16 = narrow::<Bf16>(a, Rounding::Zero, Overflow::Infinity);
-    NarrowBf16Relu(a: f32) -> u16 = relu::<Bf16>(narrow::<Bf16>(a, Rounding::NearestEven, Overflow::Infinity));
     NarrowDoubleF16(a: f64) -> u16 = narrow_double::<F16>(a, Rounding::NearestEven, Overflow::Infinity);
     // The first source is the upper half.
     NarrowPairF16(a: f32, b: f32) -> u32 = halves(

@@ -133,7 +133,6 @@ lanewise! {
     Dp4aSU(a: u32, b: u32, c: u32) -> u32 = dot4(a, b, c, true, false);
     Dp4aUS(a: u32, b: u32, c: u32) -> u32 = dot4(a, b, c, false, true);
     Permute(a: u32, b: u32, selector: u32) -> u32 = permute(a, b, selector);
-    Low64(a: u64) -> u32 = a as u32;
 }
 
 /// `b` above `a`.

@@ -4,7 +4,10 @@
 //! `integer`, `float`, `compare`, `convert`, `access`, `atomic`, `collective` and so on what an
 //! operation does to them.
 
+#![allow(clippy::needless_range_loop, reason = "lanes, rows and columns read best as indices")]
+
 mod access;
+mod approx;
 mod atomic;
 mod block;
 mod collective;

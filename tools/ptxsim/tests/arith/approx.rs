@@ -289,9 +289,7 @@ fn within<F: Format>(function: Function, x: f32, result: F::Bits, wanted: &Exact
             assert!(f64::from(places) <= ulps, "{function:?} {x:e}: {places} places");
             return;
         }
-        Bound::Relative(limit) => {
-            (difference(got, wanted).over(wanted), limit)
-        }
+        Bound::Relative(limit) => (difference(got, wanted).over(wanted), limit),
         Bound::Absolute(limit) => (difference(got, wanted), limit),
     };
     let limit = exact::F64.finite(limit.to_bits());

@@ -41,9 +41,7 @@ pub fn bound(function: Function, operand: f32) -> Bound {
         Function::Rsqrt => Bound::Relative(2f64.powf(-22.9)),
         Function::Lg2 if operand > 0.5 && operand < 2.0 => Bound::Absolute(2f64.powi(-22)),
         Function::Lg2 => Bound::Relative(2f64.powi(-22)),
-        Function::Sin | Function::Cos if operand.abs() <= turn => {
-            Bound::Absolute(2f64.powf(-20.5))
-        }
+        Function::Sin | Function::Cos if operand.abs() <= turn => Bound::Absolute(2f64.powf(-20.5)),
         Function::Sin | Function::Cos => Bound::Absolute(2f64.powf(-14.7)),
         Function::Tanh => Bound::Relative(2f64.powi(-11)),
         Function::TanhF16 => Bound::Absolute(2f64.powf(-10.987)),

@@ -19,6 +19,7 @@ impl Lowering<'_> {
             ("add" | "addc" | "sub" | "subc", &[ty]) if has(i, "cc") || i.opcode.ends_with('c') => {
                 self.carry(i, ty)
             }
+            (_, &[Type::F32]) if has(i, "approx") || has(i, "full") => self.approximate(i),
             (_, &[Type::F32]) => self.single(i),
             (_, &[Type::F64]) => self.double(i),
             (_, &[ty]) if is_integer(ty) => self.integer(i, ty),
@@ -36,7 +37,7 @@ impl Lowering<'_> {
     }
 
     /// An operation on every lane: bytes of the result, bytes of the sources.
-    fn lanes<O: crate::exec::lanes::Operation>(
+    pub(super) fn lanes<O: crate::exec::lanes::Operation>(
         &mut self,
         i: &Instruction,
         result: u8,

@@ -2,6 +2,7 @@
 //!
 //! What is not known here is refused, with its spelling and line: nothing is skipped.
 
+mod approx;
 mod arithmetic;
 mod atomic;
 mod control;
