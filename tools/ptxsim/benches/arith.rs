@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use ptxsim::arith::formats::{
-    Bf16, E4m3, F16, F32, Format, Overflow, Rounding, Tf32, narrow_double,
+    Bf16, E4m3, F16, F32, Format, Overflow, Rounding, Tf32, narrow, narrow_double,
 };
 use ptxsim::arith::fragments::{pack_d, unpack_a, unpack_b, unpack_c};
 use ptxsim::arith::mma::{Accumulator, Instruction, S8, TensorCore, mma, mma_integer};

@@ -32,6 +32,9 @@ pub fn multiply(a: f32, b: f32, rounding: Rounding) -> f32 {
 /// a * b + c as an f32.
 #[inline(always)]
 pub fn fused_multiply_add(a: f32, b: f32, c: f32, rounding: Rounding) -> f32 {
+    if rounding == Rounding::NearestEven {
+        return canonical(a.mul_add(b, c));
+    }
     f32::from_bits(fused_multiply_add_to::<F32>(a, b, c, rounding))
 }
 
@@ -68,7 +71,7 @@ pub fn square_root(a: f32, rounding: Rounding) -> f32 {
 #[inline(always)]
 fn round_sticky(value: f64, head: f64, rest: f64, grows: bool, rounding: Rounding) -> f32 {
     let bits = head.to_bits();
-    let sticky = f64::from_bits(if grows { bits | 1 } else { bits - 1 });
+    let sticky = f64::from_bits(if grows { bits | 1 } else { bits.wrapping_sub(1) });
     let inexact = value.is_finite() && value != 0.0 && rest != 0.0;
     let odd = if inexact { sticky } else { value };
     f32::from_bits(narrow_double::<F32>(odd, rounding, Overflow::Infinity))
@@ -103,7 +106,7 @@ fn odd_sum(a: f64, b: f64, rounding: Rounding) -> f64 {
     let error = (a - (sum - from_b)) + (b - from_b);
     let bits = sum.to_bits();
     let grows = (error > 0.0) == (sum > 0.0);
-    let odd = if grows { bits | 1 } else { (bits - 1) | 1 };
+    let odd = if grows { bits | 1 } else { bits.wrapping_sub(1) | 1 };
     let inexact = error != 0.0 && !error.is_nan();
     let cancelled = sum == 0.0 && a.is_sign_negative() != b.is_sign_negative();
     if inexact && bits & 1 == 0 {

@@ -329,9 +329,17 @@ fn perturbed_results_stay_within_the_documented_error() {
     }
 }
 
-/// Every f32, where the host's f64 function cannot tell how to round. Half an hour.
+/// The two results of ex2 that lie closest to a tie, as the test of every f32 found them.
 #[test]
-#[ignore = "takes half an hour"]
+fn the_hardest_operands_are_right() {
+    for x in [0.0029695758, -0.029743774] {
+        check("ex2", x, ex2(x), &power_of_two(&exact(x)));
+    }
+}
+
+/// Every f32; the slow reference decides where the host's f64 function cannot tell how to round.
+#[test]
+#[ignore = "takes three minutes, optimised"]
 fn every_f32_is_correctly_rounded() {
     type Pair = (&'static str, fn(f32) -> f32, fn(f64) -> f64, fn(&Exact) -> Exact);
     let functions: [Pair; 4] = [
@@ -340,6 +348,7 @@ fn every_f32_is_correctly_rounded() {
         ("tanh", tanh, f64::tanh, hyperbolic_tangent),
         ("rsqrt", rsqrt, |x| 1.0 / x.sqrt(), |x| Exact::new(1, 0).over(&x.root())),
     ];
+    let mut wrong = Vec::new();
     for (name, function, host, precise) in functions {
         for bits in 0..=u32::MAX {
             let x = f32::from_bits(bits);
@@ -350,11 +359,15 @@ fn every_f32_is_correctly_rounded() {
             }
             // The host's error is far below 2^-48.
             let (low, high) = (sharp * (1.0 - 2f64.powi(-48)), sharp * (1.0 + 2f64.powi(-48)));
-            if low as f32 == high as f32 {
-                assert_eq!(function(x).to_bits(), (sharp as f32).to_bits(), "{name} {x:e}");
+            let wanted = if low as f32 == high as f32 {
+                u64::from((sharp as f32).to_bits())
             } else {
-                check(name, x, function(x), &precise(&exact(x)));
+                rounded(exact::F32, &precise(&exact(x)))
+            };
+            if u64::from(function(x).to_bits()) != wanted {
+                wrong.push((name, x));
             }
         }
     }
+    assert!(wrong.is_empty(), "{wrong:?}");
 }

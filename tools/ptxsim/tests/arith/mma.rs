@@ -301,6 +301,21 @@ fn alignment_drops_what_is_too_small() {
     assert_eq!(d(TensorCore::F32), 2f32.powi(-24) + 2f32.powi(-25));
 }
 
+/// Sixteen products just below four and a C just below two, all of one sign, pass 2^31 units of
+/// 2^-25.
+#[test]
+fn the_largest_sums_keep_their_sign() {
+    for sign in [0, 0x8000] {
+        let (a, b) = ([[0x3fff | sign; 16]; 16], [[0x3fff; 8]; 16]);
+        let c = [[0x3fff_ffff | u32::from(sign) << 16; 8]; 16];
+        let d = mma::<Bf16, Bf16, F32, 16, 8, 16>(TensorCore::Hopper, Instruction::Mma, &a, &b, &c);
+        let wanted = 16.0 * 1.9921875f64.powi(2) + f64::from(f32::from_bits(0x3fff_ffff));
+        // Truncated to the 17 fraction bits that an f32 of this size has.
+        let wanted = ((wanted * 2f64.powi(17)).trunc() * 2f64.powi(-17)) as f32;
+        assert_eq!(d[7][3], wanted.to_bits() | u32::from(sign) << 16);
+    }
+}
+
 /// The fast mode: rounded sums in order of k.
 #[test]
 fn the_fast_mode_adds_in_order() {

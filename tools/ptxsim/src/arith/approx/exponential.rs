@@ -43,7 +43,14 @@ pub(super) fn exp2(x: f64) -> f64 {
     for n in (0..12).rev() {
         sum = sum * r + EXP2[n];
     }
-    (1.0 + sum * r) * power
+    // Rounded to odd, as two f32 results lie closer to a tie than f64 can tell.
+    let part = sum * r;
+    let high = 1.0 + part;
+    let low = part - (high - 1.0);
+    let bits = high.to_bits();
+    let odd = if low > 0.0 { bits + 1 } else { bits - 1 };
+    let exact = low == 0.0 || bits & 1 == 1;
+    f64::from_bits(if exact { bits } else { odd }) * power
 }
 
 /// log2(x) of what was an f32.

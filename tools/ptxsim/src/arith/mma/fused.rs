@@ -246,3 +246,47 @@ fn special_sum<Acc: Accumulator>(
         (_, [_, negative]) => Some(Acc::Bits::from_u32(Acc::NON_FINITE | sign(negative))),
     }
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+    use crate::arith::formats::Bf16;
+    use crate::arith::mma::{Instruction, TensorCore};
+
+    /// A CPU runs the last set that it has; this runs all.
+    #[test]
+    fn every_instruction_set_sums_alike() {
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+            state ^ state >> 15
+        };
+        for _ in 0..200 {
+            // Exponents within 2^-32 and 2^31, all mantissas and signs.
+            let mut number = || (next() & 0x81ff | (0x3000 + (next() & 0x1e00))) as u16;
+            let a = [[0; 16]; 16].map(|row: [u16; 16]| row.map(|_| number()));
+            let b = [[0; 8]; 16].map(|row: [u16; 8]| row.map(|_| number()));
+            let c = [[0; 8]; 16].map(|row: [u32; 8]| row.map(|_| u32::from(number()) << 16));
+            let a = Operand::new::<Bf16>(aligned::A_FRACTION, &a);
+            let b = Operand::new::<Bf16>(aligned::B_FRACTION, &b);
+            for core in [TensorCore::Ampere, TensorCore::Hopper] {
+                let rule = core.rule::<Bf16, Bf16>(Instruction::Mma, 16).expect("it has a rule");
+                let mut portable = c;
+                tile_lanes::<F32, 16, 8, 16>(rule, &a, &b, &mut portable);
+                assert_ne!(portable, c);
+                if is_x86_feature_detected!("avx2") {
+                    let mut d = c;
+                    // SAFETY: the feature is there.
+                    unsafe { tile_avx2::<F32, 16, 8, 16>(rule, &a, &b, &mut d) };
+                    assert_eq!(d, portable);
+                }
+                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+                    let mut d = c;
+                    // SAFETY: the features are there.
+                    unsafe { tile_avx512::<F32, 16, 8, 16>(rule, &a, &b, &mut d) };
+                    assert_eq!(d, portable);
+                }
+            }
+        }
+    }
+}
