@@ -140,7 +140,7 @@ fn run(steps: &[Step], seed: u64, flags: u32) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn careful_programs_are_never_wrong(steps in steps(), seed in any::<u64>(), flags in 0..2_u32) {
