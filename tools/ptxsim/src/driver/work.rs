@@ -1,5 +1,6 @@
 //! Operations on the device, and what happens when their turn comes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::abi::{CUcontext, CUevent, CUfunction, CUhostFn, HostPtr};
@@ -179,7 +180,11 @@ impl Driver {
             cooperative: call.cooperative,
         };
         let machine = self.options.machine();
-        let result = call.program.launch(&machine, &self.memory, &self.findings, &request);
+        // A bug in the executor must not leave the operation half done: others wait for it.
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            call.program.launch(&machine, &self.memory, &self.findings, &request)
+        }))
+        .unwrap_or_else(|_| Err(Fault::LaunchFailure("a bug in the simulator, see above".into())));
         let name = &call.program.kernels()[call.kernel].name;
         match result {
             Ok(counters) => {
