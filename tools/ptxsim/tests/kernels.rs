@@ -66,7 +66,7 @@ fn sums_in_shared_memory_and_one_atomic_addition() {
 
 #[test]
 fn divergent_loops_gotos_and_early_exits() {
-    everywhere("control", |device| {
+    everywhere("branches", |device| {
         let (threads, n) = (64, 300);
         let mut random = Random(3);
         let x: Vec<i32> = (0..threads).map(|_| random.word() as i32 % 100).collect();
@@ -134,6 +134,84 @@ fn gemm_with_asynchronous_copies_and_tensor_cores() {
                 let expected = (exact as f32).to_bits();
                 let rounded = (expected + 0x7FFF + (expected >> 16 & 1)) >> 16;
                 assert_eq!(u32::from(got), rounded, "({m}, {n}, {k}): row {row}, column {column}");
+            }
+        }
+    });
+}
+
+#[test]
+fn arrays_in_local_memory_and_constants() {
+    const TABLE: [i32; 16] = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3];
+    everywhere("branches", |device| {
+        let threads = 40;
+        let mut random = Random(9);
+        let x: Vec<i32> = (0..16 * threads).map(|_| random.word() as i32 % 1000).collect();
+        let out = device.allocate(4 * 16 * threads);
+        let args = [Arg::Address(device.upload(&x)), Arg::Address(out)];
+        device.launch("sorted", [1, 1, 1], [threads as u32, 1, 1], 0, &args).unwrap();
+        let got: Vec<i32> = device.download(out, 16 * threads);
+        for t in 0..threads {
+            let mut mine: Vec<i32> = (0..16).map(|k| x[16 * t + k] + TABLE[(k + t) & 15]).collect();
+            mine.sort_unstable();
+            assert_eq!(got[16 * t..][..16], mine, "thread {t}");
+        }
+    });
+}
+
+#[test]
+fn tables_of_branches() {
+    everywhere("branches", |device| {
+        let x: Vec<u32> = (0..32).map(|i| i % 5).collect();
+        let out = device.allocate(4 * 32);
+        let args = [Arg::Address(device.upload(&x)), Arg::Address(out)];
+        device.launch("indexed", [1, 1, 1], [32, 1, 1], 0, &args).unwrap();
+        let expected: Vec<i32> =
+            x.iter().map(|x| [100, 501, 301, 501][3.min(*x as usize)]).collect();
+        assert_eq!(device.download::<i32>(out, 32), expected);
+    });
+}
+
+#[test]
+fn layer_norm_with_shuffles() {
+    everywhere("norm", |device| {
+        let (rows, width) = (3, 600);
+        let mut random = Random(11);
+        let mut bf16 = |n: usize| -> Vec<u16> {
+            (0..n).map(|_| (random.float().to_bits() >> 16) as u16).collect()
+        };
+        let (x, y, weight) = (bf16(rows * width), bf16(rows * width), bf16(width));
+        let out = device.allocate(2 * rows * width);
+        let [x_at, y_at, weight_at] = [&x, &y, &weight].map(|v| Arg::Address(device.upload(v)));
+        let args = [
+            x_at,
+            y_at,
+            weight_at,
+            Arg::Address(out),
+            Arg::Word(width as u32 / 2),
+            Arg::Float(1e-5),
+        ];
+        device.launch("add_layer_norm", [rows as u32, 1, 1], [256, 1, 1], 0, &args).unwrap();
+        let got: Vec<u16> = device.download(out, rows * width);
+        let float = |bits: u16| f64::from(f32::from_bits(u32::from(bits) << 16));
+        for row in 0..rows {
+            let sums: Vec<f64> =
+                (row * width..(row + 1) * width).map(|i| float(x[i]) + float(y[i])).collect();
+            let rounded: Vec<f64> = sums
+                .iter()
+                .map(|&s| {
+                    float(
+                        (((s as f32).to_bits() + 0x7FFF + (((s as f32).to_bits() >> 16) & 1)) >> 16)
+                            as u16,
+                    )
+                })
+                .collect();
+            let mean = sums.iter().sum::<f64>() / width as f64;
+            let variance = rounded.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / width as f64;
+            for i in 0..width {
+                let exact = (rounded[i] - mean) / (variance + 1e-5).sqrt() * float(weight[i]);
+                let error = (float(got[row * width + i]) - exact).abs();
+                // Half a unit of bf16, and the f32 arithmetic before it.
+                assert!(error <= exact.abs() / 256.0 + 1e-5, "row {row}, {i}: {exact} and {error}");
             }
         }
     });
