@@ -1,0 +1,103 @@
+//! The report at the end of the process, read by `ptxsim run`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::state::{Driver, GraphUse, try_driver};
+use crate::exec::Counters;
+use crate::finding::{Finding, Kind};
+
+/// Exit code for findings in a program that would have succeeded.
+pub const EXIT_FINDINGS: i32 = 70;
+
+/// What is gathered during the run.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub notes: Vec<String>,
+    kernels: BTreeMap<String, KernelCounts>,
+}
+
+/// The report file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    pub device: String,
+    pub seed: u64,
+    pub findings: Vec<Finding>,
+    /// Explanations of refused calls.
+    pub notes: Vec<String>,
+    pub kernels: BTreeMap<String, KernelCounts>,
+}
+
+/// Sums over a kernel's launches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelCounts {
+    pub launches: u64,
+    pub warp_instructions: u64,
+    pub thread_instructions: u64,
+}
+
+impl Report {
+    pub fn count(&mut self, kernel: &str, counters: &Counters) {
+        let sum = self.kernels.entry(kernel.to_owned()).or_default();
+        sum.launches += 1;
+        sum.warp_instructions += counters.warp_instructions;
+        sum.thread_instructions += counters.thread_instructions;
+    }
+}
+
+/// What is still allocated, and not on its way to be freed, becomes findings.
+pub(super) fn find_leaks(d: &Driver) {
+    for (address, owner) in &d.owners {
+        // What a fault took the chance to free is no leak; a graph's idle memory is the graph's.
+        let excused =
+            owner.freeing || owner.graph == GraphUse::Idle || d.healthy(owner.context).is_err();
+        if !excused && let Some(allocation) = d.memory.find(*address) {
+            d.find(Kind::Leak, format!("never freed: {allocation}"));
+        }
+    }
+}
+
+/// Has the report written when the process exits.
+pub(super) fn at_exit() {
+    // SAFETY: the function is part of this library, which is never unloaded.
+    unsafe { libc::atexit(write_at_exit) };
+}
+
+extern "C" fn write_at_exit() {
+    let _ = std::panic::catch_unwind(|| {
+        // A thread that was stopped within a call holds the state for ever: then there is no report.
+        if let Some(driver) = try_driver().as_deref().and_then(Option::as_ref) {
+            find_leaks(driver);
+            write(driver);
+        }
+    });
+}
+
+/// Ends the process at its first finding.
+pub(super) fn end_process(d: &Driver) -> ! {
+    write(d);
+    eprintln!("ptxsim: stopped at the first finding (PTXSIM_STRICT)");
+    // SAFETY: ends the process at once, as `abort` would, without running the program's handlers.
+    unsafe { libc::_exit(EXIT_FINDINGS) }
+}
+
+fn write(d: &Driver) {
+    let summary = Summary {
+        device: d.options.device.name.to_owned(),
+        seed: d.options.seed,
+        findings: d.findings.list(),
+        notes: d.report.notes.clone(),
+        kernels: d.report.kernels.clone(),
+    };
+    let Some(path) = &d.options.report else {
+        for finding in &summary.findings {
+            eprintln!("ptxsim: {finding}");
+        }
+        return;
+    };
+    let json = serde_json::to_vec_pretty(&summary).expect("a report is plain data");
+    if let Err(e) = std::fs::write(path, json) {
+        eprintln!("ptxsim: cannot write the report to {}: {e}", path.display());
+    }
+}

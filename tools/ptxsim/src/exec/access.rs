@@ -1,0 +1,492 @@
+//! Loads and stores, and the checks on every address.
+
+use std::marker::PhantomData;
+
+use super::Fault;
+use super::lanes::{FULL, LANES, Lanes, Operation, each, load, store};
+use super::op::{Ctx, Op};
+use super::shared::Verdict;
+use crate::finding::Kind;
+use crate::memory::{INITIALISED, UNADDRESSABLE};
+
+/// Generic addresses of shared and local memory begin here: no global address has these bits.
+pub const SHARED_WINDOW: u64 = 1 << 56;
+pub const LOCAL_WINDOW: u64 = 1 << 57;
+/// Bytes of each window.
+pub const WINDOW: u64 = 1 << 32;
+
+/// Where an address points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    Global,
+    Shared,
+    Local,
+    Generic,
+}
+
+/// What is done there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    Read,
+    Write,
+    /// Reads and writes in one, ordered by the hardware.
+    Atomic,
+}
+
+impl Deed {
+    fn verb(self) -> &'static str {
+        match self {
+            Deed::Read => "a read",
+            Deed::Write => "a write",
+            Deed::Atomic => "an atomic access",
+        }
+    }
+}
+
+/// A state space as a type, so that loads and stores are compiled for each.
+pub trait In {
+    const SPACE: Space;
+}
+pub struct Global;
+pub struct Shared;
+pub struct Local;
+pub struct Generic;
+impl In for Global {
+    const SPACE: Space = Space::Global;
+}
+impl In for Shared {
+    const SPACE: Space = Space::Shared;
+}
+impl In for Local {
+    const SPACE: Space = Space::Local;
+}
+impl In for Generic {
+    const SPACE: Space = Space::Generic;
+}
+
+/// The addresses of an instruction: a register of 32 or 64 bits, plus a displacement.
+///
+/// # Safety
+/// The first source is such a register.
+#[inline(always)]
+pub unsafe fn addresses(ctx: &Ctx<'_>, op: &Op) -> Lanes<u64> {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut result = [0; LANES];
+        if op.access.wide {
+            let base = load::<u64>(ctx.registers, op.sources[0]);
+            for i in 0..LANES {
+                result[i] = base[i].wrapping_add_signed(op.immediate);
+            }
+        } else {
+            let base = load::<u32>(ctx.registers, op.sources[0]);
+            for i in 0..LANES {
+                result[i] = u64::from(base[i].wrapping_add(op.immediate as u32));
+            }
+        }
+        result
+    }
+}
+
+impl Ctx<'_> {
+    /// The host's place for an access that passes all checks; None ends the launch.
+    #[inline(always)]
+    pub fn place(
+        &mut self,
+        op: &Op,
+        lane: usize,
+        space: Space,
+        address: u64,
+        bytes: usize,
+        deed: Deed,
+    ) -> Option<*mut u8> {
+        if !address.is_multiple_of(bytes as u64) {
+            self.misaligned(op, lane, address, bytes, deed);
+            return None;
+        }
+        match space {
+            Space::Global => self.global(op, lane, address, bytes, deed),
+            Space::Shared => self.in_shared(op, lane, address, bytes, deed),
+            Space::Local => self.in_local(op, lane, address, bytes, deed),
+            Space::Generic if address.wrapping_sub(SHARED_WINDOW) < WINDOW => {
+                self.in_shared(op, lane, address - SHARED_WINDOW, bytes, deed)
+            }
+            Space::Generic if address.wrapping_sub(LOCAL_WINDOW) < WINDOW => {
+                self.in_local(op, lane, address - LOCAL_WINDOW, bytes, deed)
+            }
+            Space::Generic => self.global(op, lane, address, bytes, deed),
+        }
+    }
+
+    #[inline(always)]
+    pub fn global(
+        &mut self,
+        op: &Op,
+        lane: usize,
+        address: u64,
+        bytes: usize,
+        deed: Deed,
+    ) -> Option<*mut u8> {
+        if !self.memory.contains(address, bytes as u64) {
+            self.out_of_bounds(op, lane, address, bytes, deed);
+            return None;
+        }
+        // SAFETY: in the range.
+        let states = unsafe { std::slice::from_raw_parts_mut(self.memory.state(address), bytes) };
+        if states.contains(&UNADDRESSABLE) {
+            self.out_of_bounds(op, lane, address, bytes, deed);
+            return None;
+        }
+        if deed == Deed::Write {
+            states.fill(INITIALISED);
+        } else if self.machine.checks && states.iter().any(|&s| s != INITIALISED) {
+            self.uninitialised(op, lane, address, bytes, "global");
+            states.fill(INITIALISED); // one report
+        }
+        // SAFETY: in the range.
+        Some(unsafe { self.memory.data(address) })
+    }
+
+    #[inline(always)]
+    fn in_shared(
+        &mut self,
+        op: &Op,
+        lane: usize,
+        address: u64,
+        bytes: usize,
+        deed: Deed,
+    ) -> Option<*mut u8> {
+        if !self.shared.contains(address, bytes) {
+            self.beyond(op, lane, address, bytes, deed, "shared", self.shared.data.len());
+            return None;
+        }
+        let verdict = match deed {
+            Deed::Read => self.shared.read(self.warp, address, bytes),
+            Deed::Write => self.shared.write(self.warp, address, bytes),
+            Deed::Atomic => Verdict::Good,
+        };
+        if verdict != Verdict::Good {
+            self.shared_finding(op, lane, address, bytes, deed, verdict);
+        }
+        // SAFETY: inside, as was just asked.
+        Some(unsafe { self.shared.data.as_mut_ptr().add(address as usize) })
+    }
+
+    #[inline(always)]
+    fn in_local(
+        &mut self,
+        op: &Op,
+        lane: usize,
+        address: u64,
+        bytes: usize,
+        deed: Deed,
+    ) -> Option<*mut u8> {
+        let size = self.kernel.local_bytes as usize;
+        if address.checked_add(bytes as u64).is_none_or(|end| end > size as u64) {
+            self.beyond(op, lane, address, bytes, deed, "local", size);
+            return None;
+        }
+        // SAFETY: within this lane's part.
+        Some(unsafe { self.local.as_mut_ptr().add(lane * size + address as usize) })
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub fn misaligned(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed) {
+        let verb = deed.verb();
+        let message =
+            format!("{verb} of {bytes} bytes at {address:#x}, which is no multiple of {bytes}");
+        self.find(Kind::Misaligned, op, lane, Some(address), message.clone());
+        self.fail(Fault::MisalignedAddress(message));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn out_of_bounds(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed) {
+        let place = self.memory.describe(address, bytes as u64);
+        let verb = deed.verb();
+        let message = format!("{verb} of {bytes} bytes at {address:#x}: {place}");
+        let freed = self.memory.is_freed(address);
+        let kind = if freed { Kind::UseAfterFree } else { Kind::OutOfBounds };
+        self.find(kind, op, lane, Some(address), message.clone());
+        self.fail(Fault::IllegalAddress(message));
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[allow(clippy::too_many_arguments, reason = "all of it is in the message")]
+    fn beyond(
+        &mut self,
+        op: &Op,
+        lane: usize,
+        address: u64,
+        bytes: usize,
+        deed: Deed,
+        space: &str,
+        size: usize,
+    ) {
+        let verb = deed.verb();
+        let message = format!(
+            "{verb} of {bytes} bytes at {space} address {address:#x}: there are {size} bytes"
+        );
+        self.find(Kind::OutOfBounds, op, lane, Some(address), message.clone());
+        self.fail(Fault::IllegalAddress(message));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn uninitialised(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, space: &str) {
+        let place = match space {
+            "global" => self.memory.describe(address, bytes as u64),
+            _ => "no thread of this block wrote it".into(),
+        };
+        let message = format!(
+            "a read of {bytes} {space} bytes at {address:#x} that nothing has written: {place}"
+        );
+        self.find(Kind::UninitialisedRead, op, lane, Some(address), message);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn shared_finding(
+        &mut self,
+        op: &Op,
+        lane: usize,
+        address: u64,
+        bytes: usize,
+        deed: Deed,
+        verdict: Verdict,
+    ) {
+        match verdict {
+            Verdict::Good => {}
+            Verdict::Uninitialised => self.uninitialised(op, lane, address, bytes, "shared"),
+            Verdict::Landing => {
+                let verb = deed.verb();
+                let message = format!(
+                    "{verb} of {bytes} bytes at shared address {address:#x} where an asynchronous copy may land: nothing has waited for it"
+                );
+                self.find(Kind::AsyncCopyRace, op, lane, Some(address), message);
+            }
+            Verdict::Race { with, wrote } => {
+                let (verb, other) = (deed.verb(), if wrote { "wrote" } else { "read" });
+                let message = format!(
+                    "{verb} of {bytes} bytes at shared address {address:#x} that warp {with} {other} with no barrier in between"
+                );
+                self.find(Kind::SharedRace, op, lane, Some(address), message);
+            }
+        }
+    }
+}
+
+/// `ld` of any width, extended to its registers.
+pub struct Load<S>(PhantomData<S>);
+
+impl<S: In> Operation for Load<S> {
+    #[inline(always)]
+    unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
+        // SAFETY: the caller's; places are checked.
+        unsafe {
+            let at = addresses(ctx, op);
+            let access = op.access;
+            let bytes = usize::from(access.bytes) * usize::from(access.count);
+            let results = &ctx.kernel.code.lists[op.list as usize];
+            for lane in each(mask) {
+                let Some(from) = ctx.place(op, lane, S::SPACE, at[lane], bytes, Deed::Read) else {
+                    return;
+                };
+                for (i, &result) in results.iter().enumerate() {
+                    let from = from.add(i * usize::from(access.bytes));
+                    put(ctx.registers, result, lane, access, get(from, access));
+                }
+            }
+        }
+    }
+}
+
+/// `st` of any width.
+pub struct Store<S>(PhantomData<S>);
+
+impl<S: In> Operation for Store<S> {
+    #[inline(always)]
+    unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
+        // SAFETY: the caller's; places are checked.
+        unsafe {
+            let at = addresses(ctx, op);
+            let access = op.access;
+            let width = usize::from(access.bytes);
+            let bytes = width * usize::from(access.count);
+            let values = &ctx.kernel.code.lists[op.list as usize];
+            for lane in each(mask) {
+                let Some(to) = ctx.place(op, lane, S::SPACE, at[lane], bytes, Deed::Write) else {
+                    return;
+                };
+                for (i, &value) in values.iter().enumerate() {
+                    let from = ctx
+                        .registers
+                        .add(value as usize + lane * usize::from(access.register_bytes));
+                    to.add(i * width).copy_from_nonoverlapping(from, width);
+                }
+            }
+        }
+    }
+}
+
+/// `ld` of words that consecutive lanes find side by side, else as [`Load`].
+pub struct LoadWords<S, const COUNT: usize>(PhantomData<S>);
+
+impl<S: In, const COUNT: usize> Operation for LoadWords<S, COUNT> {
+    #[inline(always)]
+    unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
+        // SAFETY: the caller's; places are checked.
+        unsafe {
+            let at = addresses(ctx, op);
+            if mask == FULL && S::SPACE == Space::Global && consecutive::<COUNT>(&at) {
+                let bytes = 4 * COUNT * LANES;
+                if let Some(from) = readable(ctx, at[0], bytes) {
+                    let results = &ctx.kernel.code.lists[op.list as usize];
+                    let words = &*from.cast::<[[u32; COUNT]; LANES]>();
+                    for i in 0..COUNT {
+                        let mut lanes = [0; LANES];
+                        for (lane, words) in lanes.iter_mut().zip(words) {
+                            *lane = words[i];
+                        }
+                        store(ctx.registers, results[i], FULL, lanes);
+                    }
+                    return;
+                }
+            }
+            let results = &ctx.kernel.code.lists[op.list as usize];
+            for lane in each(mask) {
+                let Some(from) = ctx.place(op, lane, S::SPACE, at[lane], 4 * COUNT, Deed::Read)
+                else {
+                    return;
+                };
+                for i in 0..COUNT {
+                    let word = from.add(4 * i).cast::<u32>().read();
+                    ctx.registers.add(results[i] as usize).cast::<u32>().add(lane).write(word);
+                }
+            }
+        }
+    }
+}
+
+/// `st` of words, likewise.
+pub struct StoreWords<S, const COUNT: usize>(PhantomData<S>);
+
+impl<S: In, const COUNT: usize> Operation for StoreWords<S, COUNT> {
+    #[inline(always)]
+    unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
+        // SAFETY: the caller's; places are checked.
+        unsafe {
+            let at = addresses(ctx, op);
+            let values = &ctx.kernel.code.lists[op.list as usize];
+            for lane in each(mask) {
+                let Some(to) = ctx.place(op, lane, S::SPACE, at[lane], 4 * COUNT, Deed::Write)
+                else {
+                    return;
+                };
+                for i in 0..COUNT {
+                    let word = ctx.registers.add(values[i] as usize).cast::<u32>().add(lane).read();
+                    to.add(4 * i).cast::<u32>().write(word);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn consecutive<const COUNT: usize>(at: &Lanes<u64>) -> bool {
+    let mut same = at[0].is_multiple_of(4 * COUNT as u64);
+    for (i, &address) in at.iter().enumerate() {
+        same &= address == at[0].wrapping_add((4 * COUNT * i) as u64);
+    }
+    same
+}
+
+/// The place of a range that may be read without any finding.
+#[inline(always)]
+fn readable(ctx: &Ctx<'_>, address: u64, bytes: usize) -> Option<*const u8> {
+    if !ctx.memory.contains(address, bytes as u64) {
+        return None;
+    }
+    // SAFETY: in the range.
+    unsafe {
+        let states = std::slice::from_raw_parts(ctx.memory.state(address), bytes);
+        let mut all = INITIALISED;
+        for &state in states {
+            all &= state;
+        }
+        (all == INITIALISED).then(|| ctx.memory.data(address).cast_const())
+    }
+}
+
+/// An element from memory, extended to 64 bits (or the low half of 16 bytes).
+///
+/// # Safety
+/// `access.bytes` are readable.
+#[inline(always)]
+unsafe fn get(from: *const u8, access: super::op::Access) -> u64 {
+    // SAFETY: the caller's. No alignment is asked for: an atomic host access is not needed here.
+    unsafe {
+        match (access.bytes, access.signed) {
+            (1, false) => u64::from(from.read()),
+            (1, true) => from.cast::<i8>().read() as i64 as u64,
+            (2, false) => u64::from(from.cast::<u16>().read_unaligned()),
+            (2, true) => from.cast::<i16>().read_unaligned() as i64 as u64,
+            (4, false) => u64::from(from.cast::<u32>().read_unaligned()),
+            (4, true) => from.cast::<i32>().read_unaligned() as i64 as u64,
+            _ => from.cast::<u64>().read_unaligned(),
+        }
+    }
+}
+
+/// Writes the low bytes of a value to one lane of a register.
+///
+/// # Safety
+/// The register has `access.register_bytes` a lane.
+#[inline(always)]
+unsafe fn put(registers: *mut u8, result: u32, lane: usize, access: super::op::Access, value: u64) {
+    // SAFETY: the caller's.
+    unsafe {
+        let to = registers.add(result as usize + lane * usize::from(access.register_bytes));
+        match access.register_bytes {
+            2 => to.cast::<u16>().write(value as u16),
+            4 => to.cast::<u32>().write(value as u32),
+            _ => to.cast::<u64>().write(value),
+        }
+    }
+}
+
+/// `ld.param` of a kernel: the same for all threads.
+pub struct LoadParam;
+
+impl Operation for LoadParam {
+    #[inline(always)]
+    unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
+        // SAFETY: the caller's; the parameter block's end is asked for.
+        unsafe {
+            let at = addresses(ctx, op);
+            let (access, width) = (op.access, usize::from(op.access.bytes));
+            let lane = mask.trailing_zeros() as usize & 31;
+            let bytes = width * usize::from(access.count);
+            let params = ctx.launch.params;
+            let start = at[lane] as usize;
+            if start.checked_add(bytes).is_none_or(|end| end > params.len()) {
+                let found = params.len();
+                let message =
+                    format!("a read of {bytes} bytes at parameter byte {start}: there are {found}");
+                ctx.find(Kind::OutOfBounds, op, lane, Some(at[lane]), message.clone());
+                return ctx.fail(Fault::LaunchFailure(message));
+            }
+            let results = &ctx.kernel.code.lists[op.list as usize];
+            for (i, &result) in results.iter().enumerate() {
+                let value = get(params.as_ptr().add(start + i * width), access);
+                match access.register_bytes {
+                    2 => store(ctx.registers, result, mask, [value as u16; LANES]),
+                    4 => store(ctx.registers, result, mask, [value as u32; LANES]),
+                    _ => store(ctx.registers, result, mask, [value; LANES]),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Which instructions of a module the executor knows: for the table that is printed, and to see at once
+//! all that a new kernel lacks.
+
+use super::{Lowering, Symbol, spelling};
+use crate::exec::lanes::Level;
+use crate::memory::Memory;
+use crate::ptx::{Error, ast::Module};
+use std::collections::BTreeMap;
+
+/// Spellings of the instructions of all entry functions, how often each occurs, and why it is refused,
+/// if it is.
+pub fn coverage(
+    module: &Module,
+    memory: &Memory,
+) -> Result<BTreeMap<String, (usize, Option<String>)>, Error> {
+    let globals: BTreeMap<String, Symbol> = super::globals(module, memory)?.0;
+    let mut table = BTreeMap::new();
+    for function in module.functions.iter().filter(|f| f.is_entry && f.has_body) {
+        let mut lowering = Lowering::new(module, function, &globals, Level::Portable)?.0;
+        for (index, instruction) in function.body.iter().enumerate() {
+            let refused = lowering.instruction(index, instruction).err().map(|e| e.to_string());
+            let entry: &mut (usize, Option<String>) =
+                table.entry(spelling(instruction)).or_default();
+            entry.0 += 1;
+            entry.1 = entry.1.take().or(refused);
+        }
+    }
+    Ok(table)
+}

@@ -1,0 +1,226 @@
+//! The executor: lowers a checked module to operations on registers of 32 lanes and runs launches.
+//!
+//! `lower` turns instructions into `Op`s; a `Block` runs them: its `Warp`s say where the lanes are,
+//! `integer`, `float`, `compare`, `convert`, `access`, `atomic`, `collective` and so on what an
+//! operation does to them.
+
+#![allow(clippy::needless_range_loop, reason = "lanes, rows and columns read best as indices")]
+
+mod access;
+mod approx;
+mod atomic;
+mod block;
+mod collective;
+mod compare;
+mod control;
+mod convert;
+mod copy;
+mod float;
+mod integer;
+mod lanes;
+mod lower;
+mod matrix;
+mod op;
+mod schedule;
+mod shared;
+mod special;
+mod warp;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::finding::{Findings, Place};
+use crate::memory::Memory;
+use crate::ptx::{self, ast};
+use block::{Block, Common};
+pub use lanes::Level;
+pub use lower::coverage;
+use op::Op;
+use special::Fixed;
+
+/// What the executor models of a GPU.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Machine {
+    /// Accumulation of tensor cores; see `arith::mma`.
+    pub tensor_core: crate::arith::mma::TensorCore,
+    /// Host threads that run blocks; findings and results do not depend on it.
+    pub threads: usize,
+    /// Seed of the schedule of blocks, warps and divergent paths.
+    pub seed: u64,
+    /// Off: no race, initialisation and bounds checks beyond what protects the host.
+    pub checks: bool,
+}
+
+/// One kernel launch.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    pub kernel: &'a Kernel,
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    /// Dynamic shared memory in bytes.
+    pub shared_bytes: u32,
+    /// The parameter block, laid out as `Kernel::params` says.
+    pub params: &'a [u8],
+    pub cooperative: bool,
+}
+
+impl Launch<'_> {
+    /// Threads of a block.
+    pub fn threads(&self) -> u32 {
+        self.block.iter().product()
+    }
+}
+
+/// An entry function, lowered.
+#[derive(Debug)]
+pub struct Kernel {
+    pub name: String,
+    /// Offset and bytes of each parameter.
+    pub params: Vec<(usize, usize)>,
+    pub static_shared_bytes: u32,
+    pub local_bytes: u32,
+    pub const_bytes: u32,
+    /// 32-bit registers a lane, as the register allocation needs them.
+    pub registers: u32,
+    pub max_threads: u32,
+    pub limits: ast::Limits,
+    code: Code,
+}
+
+/// What the executor needs of a kernel.
+#[derive(Debug, Default)]
+struct Code {
+    /// One per instruction of the body.
+    ops: Vec<Op>,
+    /// Operands of instructions with many, and targets of indirect branches.
+    lists: Vec<Vec<u32>>,
+    /// Registers that are filled before a warp starts: what, where, bytes a lane.
+    fixed: Vec<(Fixed, u32, u8)>,
+    /// Bytes of a warp's register file.
+    register_bytes: u32,
+    /// Line of the PTX and lines of the source, per instruction.
+    lines: Vec<(u32, Vec<String>)>,
+}
+
+impl Kernel {
+    /// Number of an instruction, from its place among the others.
+    fn index_of(&self, op: &Op) -> u32 {
+        let offset = (&raw const *op as usize).wrapping_sub(self.code.ops.as_ptr() as usize);
+        (offset / size_of::<Op>()) as u32
+    }
+
+    /// Where an instruction comes from; the thread is the caller's to fill in.
+    fn place(&self, index: u32) -> Place {
+        let (ptx_line, source) = self.code.lines.get(index as usize).cloned().unwrap_or_default();
+        let kernel = self.name.clone();
+        Place { kernel, source, ptx_line, block: [0; 3], warp: 0, lane: 0, address: None }
+    }
+
+    /// "`what` at file.cu:12 (PTX line 40)".
+    fn name_place(&self, index: u32, what: String) -> String {
+        let Place { source, ptx_line, .. } = self.place(index);
+        let at = source.first().map_or(String::new(), |line| format!("{line}, "));
+        format!("{what} in {} at {at}PTX line {ptx_line}", self.name)
+    }
+}
+
+/// A module on the device: kernels, and module variables at their addresses in `Memory`.
+#[derive(Debug)]
+pub struct LoadedModule {
+    pub kernels: Vec<Kernel>,
+    /// Name, address, bytes.
+    pub globals: Vec<(String, u64, u64)>,
+}
+
+/// Why a launch ended early; sticky for the context.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    #[error("illegal address: {0}")]
+    IllegalAddress(String),
+    #[error("misaligned address: {0}")]
+    MisalignedAddress(String),
+    #[error("trap: {0}")]
+    Trap(String),
+    #[error("launch failed: {0}")]
+    LaunchFailure(String),
+}
+
+/// What a launch did. Sums over warps unless said otherwise.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Counters {
+    pub warp_instructions: u64,
+    pub thread_instructions: u64,
+}
+
+impl Counters {
+    fn add(&mut self, other: &Counters) {
+        self.warp_instructions += other.warp_instructions;
+        self.thread_instructions += other.thread_instructions;
+    }
+}
+
+/// Lowers every kernel of a module for the best instructions this machine has; the error names the
+/// instruction and its line.
+pub fn load(text: &str, memory: &Memory) -> Result<LoadedModule, ptx::Error> {
+    let level = Level::available().pop().unwrap_or(Level::Portable);
+    load_for(text, memory, level)
+}
+
+/// As [`load`], for the given instructions.
+pub fn load_for(text: &str, memory: &Memory, level: Level) -> Result<LoadedModule, ptx::Error> {
+    lower::module(&ptx::parse(text)?, memory, level)
+}
+
+/// Runs one launch to its end.
+pub fn launch(
+    machine: &Machine,
+    memory: &Memory,
+    findings: &Findings,
+    launch: &Launch<'_>,
+) -> Result<Counters, Fault> {
+    let kernel = launch.kernel;
+    let common = Common { machine, memory, findings, launch, kernel };
+    let [x, y, z] = launch.grid.map(u64::from);
+    let blocks = x * y * z;
+    // Blocks in an order that a seed decides: a stride that shares no factor with their number.
+    let mut random = schedule::Random::new(machine.seed);
+    let stride = loop {
+        let stride = if machine.seed == 0 { 1 } else { random.next() % blocks + 1 };
+        if gcd(stride, blocks) == 1 {
+            break stride;
+        }
+    };
+    let next = AtomicU64::new(0);
+    let result = Mutex::new((Counters::default(), None));
+    let work = || {
+        let mut block = Block::new(common);
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            if i >= blocks {
+                break;
+            }
+            let i = (u128::from(i) * u128::from(stride) % u128::from(blocks)) as u64;
+            let index = [i % x, i / x % y, i / (x * y)].map(|n| n as u32);
+            if let Err(fault) = block.run(index) {
+                next.store(blocks, Ordering::Relaxed);
+                result.lock().unwrap_or_else(|e| e.into_inner()).1.get_or_insert(fault);
+                break;
+            }
+        }
+        result.lock().unwrap_or_else(|e| e.into_inner()).0.add(&block.counters);
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..machine.threads.min(blocks as usize) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    match result.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        (_, Some(fault)) => Err(fault),
+        (counters, None) => Ok(counters),
+    }
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
