@@ -88,7 +88,7 @@ pub fn square_root(a: f64, rounding: Rounding) -> f64 {
 /// One NaN for all, of which PTX leaves the payload open. Compares bits, since the compiler may drop a
 /// choice between NaNs.
 #[inline(always)]
-pub(super) fn canonical(value: f64) -> f64 {
+pub fn canonical(value: f64) -> f64 {
     let bits = value.to_bits();
     let nan = bits & (u64::MAX >> 1) > f64::INFINITY.to_bits();
     f64::from_bits(if nan { 0x7ff8 << 48 } else { bits })

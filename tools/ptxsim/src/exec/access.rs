@@ -296,7 +296,7 @@ impl<S: In> Operation for Load<S> {
                 };
                 for (i, &result) in results.iter().enumerate() {
                     let from = from.add(i * usize::from(access.bytes));
-                    put(ctx.registers, result, lane, access, get(from, access));
+                    put(ctx.registers, result, lane, access, from);
                 }
             }
         }
@@ -420,7 +420,7 @@ fn readable(ctx: &Ctx<'_>, address: u64, bytes: usize) -> Option<*const u8> {
     }
 }
 
-/// An element from memory, extended to 64 bits (or the low half of 16 bytes).
+/// An element of at most 8 bytes from memory, extended to 64 bits.
 ///
 /// # Safety
 /// `access.bytes` are readable.
@@ -440,19 +440,26 @@ unsafe fn get(from: *const u8, access: super::op::Access) -> u64 {
     }
 }
 
-/// Writes the low bytes of a value to one lane of a register.
+/// Writes an element from memory to one lane of a register.
 ///
 /// # Safety
-/// The register has `access.register_bytes` a lane.
+/// `access.bytes` are readable; the register has `access.register_bytes` a lane.
 #[inline(always)]
-unsafe fn put(registers: *mut u8, result: u32, lane: usize, access: super::op::Access, value: u64) {
+unsafe fn put(
+    registers: *mut u8,
+    result: u32,
+    lane: usize,
+    access: super::op::Access,
+    from: *const u8,
+) {
     // SAFETY: the caller's.
     unsafe {
         let to = registers.add(result as usize + lane * usize::from(access.register_bytes));
         match access.register_bytes {
-            2 => to.cast::<u16>().write(value as u16),
-            4 => to.cast::<u32>().write(value as u32),
-            _ => to.cast::<u64>().write(value),
+            2 => to.cast::<u16>().write(get(from, access) as u16),
+            4 => to.cast::<u32>().write(get(from, access) as u32),
+            8 => to.cast::<u64>().write(get(from, access)),
+            _ => to.copy_from_nonoverlapping(from, 16),
         }
     }
 }
@@ -480,7 +487,13 @@ impl Operation for LoadParam {
             }
             let results = &ctx.kernel.code.lists[op.list as usize];
             for (i, &result) in results.iter().enumerate() {
-                let value = get(params.as_ptr().add(start + i * width), access);
+                let from = params.as_ptr().add(start + i * width);
+                if access.register_bytes == 16 {
+                    let value = from.cast::<u128>().read_unaligned();
+                    store(ctx.registers, result, mask, [value; LANES]);
+                    continue;
+                }
+                let value = get(from, access);
                 match access.register_bytes {
                     2 => store(ctx.registers, result, mask, [value as u16; LANES]),
                     4 => store(ctx.registers, result, mask, [value as u32; LANES]),

@@ -4,7 +4,8 @@ use std::marker::PhantomData;
 
 use super::lanes::{LANES, Lanes, Operation, lanewise, load, store};
 use super::op::{Ctx, Op};
-use crate::arith::formats::{Bf16, F16, Overflow, Rounding, flush, narrow, narrow_double, widen};
+use crate::arith::double;
+use crate::arith::formats::{Bf16, F16, Overflow, Rounding, canonical, narrow, widen};
 
 lanewise! {
     ZeroExtend16(a: u16) -> u32 = a.into();
@@ -16,59 +17,27 @@ lanewise! {
 
     FloatU32(a: u32) -> f32 = a as f32;
     FloatS32(a: i32) -> f32 = a as f32;
-    FloatU64(a: u64) -> f32 = a as f32;
-    FloatS64(a: i64) -> f32 = a as f32;
     DoubleU32(a: u32) -> f64 = a.into();
     DoubleS32(a: i32) -> f64 = a.into();
-    DoubleU64(a: u64) -> f64 = a as f64;
-    DoubleS64(a: i64) -> f64 = a as f64;
     // NaN becomes 0 and what is out of range the nearest end, here as there.
     TruncateU32(a: f32) -> u32 = a as u32;
     TruncateS32(a: f32) -> i32 = a as i32;
-    TruncateU64(a: f32) -> u64 = a as u64;
-    TruncateS64(a: f32) -> i64 = a as i64;
-    NearestU32(a: f32) -> u32 = a.round_ties_even() as u32;
-    NearestS32(a: f32) -> i32 = a.round_ties_even() as i32;
-    DownS32(a: f32) -> i32 = a.floor() as i32;
-    DownU32(a: f32) -> u32 = a.floor() as u32;
-    UpS32(a: f32) -> i32 = a.ceil() as i32;
-    UpU32(a: f32) -> u32 = a.ceil() as u32;
-    TruncateDoubleU32(a: f64) -> u32 = a as u32;
-    TruncateDoubleS32(a: f64) -> i32 = a as i32;
-    TruncateDoubleU64(a: f64) -> u64 = a as u64;
-    TruncateDoubleS64(a: f64) -> i64 = a as i64;
-    NearestF32(a: f32) -> f32 = a.round_ties_even();
-    TowardsZeroF32(a: f32) -> f32 = a.trunc();
-    DownF32(a: f32) -> f32 = a.floor();
-    UpF32(a: f32) -> f32 = a.ceil();
-    NearestF64(a: f64) -> f64 = a.round_ties_even();
-    TowardsZeroF64(a: f64) -> f64 = a.trunc();
-    DownF64(a: f64) -> f64 = a.floor();
-    UpF64(a: f64) -> f64 = a.ceil();
 
-    Narrow(a: f64) -> f32 = crate::arith::formats::canonical(a as f32);
-    Widen(a: f32) -> f64 = a.into();
-    WidenFlush(a: f32) -> f64 = flush(a).into();
+    Narrow(a: f64) -> f32 = canonical(a as f32);
+    Widen(a: f32) -> f64 = double::canonical(a.into());
     WidenF16(a: u16) -> f32 = widen::<F16>(a);
     WidenBf16(a: u16) -> f32 = widen::<Bf16>(a);
     NarrowF16(a: f32) -> u16 = narrow::<F16>(a, Rounding::NearestEven, Overflow::Infinity);
-    NarrowF16Zero(a: f32) -> u16 = narrow::<F16>(a, Rounding::Zero, Overflow::Infinity);
     NarrowBf16(a: f32) -> u16 = narrow::<Bf16>(a, Rounding::NearestEven, Overflow::Infinity);
-    NarrowBf16Zero(a: f32) -> u16 = narrow::<Bf16>(a, Rounding::Zero, Overflow::Infinity);
-    NarrowDoubleF16(a: f64) -> u16 = narrow_double::<F16>(a, Rounding::NearestEven, Overflow::Infinity);
-    // The first source is the upper half.
-    NarrowPairF16(a: f32, b: f32) -> u32 = halves(
-        narrow::<F16>(b, Rounding::NearestEven, Overflow::Infinity),
-        narrow::<F16>(a, Rounding::NearestEven, Overflow::Infinity),
-    );
-    NarrowPairBf16(a: f32, b: f32) -> u32 = halves(
-        narrow::<Bf16>(b, Rounding::NearestEven, Overflow::Infinity),
-        narrow::<Bf16>(a, Rounding::NearestEven, Overflow::Infinity),
-    );
 
+    Pack8(a: u16, b: u16) -> u16 = b << 8 | a & 0xFF;
+    Pack8x4(a: u16, b: u16, c: u16, d: u16) -> u32 = halves(b << 8 | a & 0xFF, d << 8 | c & 0xFF);
     Pack16(a: u16, b: u16) -> u32 = halves(a, b);
     Pack32(a: u32, b: u32) -> u64 = u64::from(b) << 32 | u64::from(a);
     Pack16x4(a: u16, b: u16, c: u16, d: u16) -> u64 = u64::from(halves(c, d)) << 32 | u64::from(halves(a, b));
+    Pack64(a: u64, b: u64) -> u128 = u128::from(b) << 64 | u128::from(a);
+    Pack32x4(a: u32, b: u32, c: u32, d: u32) -> u128 =
+        u128::from(d) << 96 | u128::from(c) << 64 | u128::from(b) << 32 | u128::from(a);
 }
 
 #[inline(always)]
@@ -77,17 +46,21 @@ fn halves(low: u16, high: u16) -> u32 {
 }
 
 /// `mov {a, b}, c`: the parts of each lane, lowest first, to the registers of the list. A part without
-/// a register (`_`) has the offset `u32::MAX`.
-pub struct Unpack<T, P>(PhantomData<(T, P)>);
+/// a register (`_`) has the offset `u32::MAX`; one has `BYTES`, perhaps fewer than its register.
+pub struct Unpack<T, P, const BYTES: usize>(PhantomData<(T, P)>);
 
-impl<T: Copy + Into<u64>, P: Copy + Default + TryFrom<u64>> Operation for Unpack<T, P> {
+impl<T, P, const BYTES: usize> Operation for Unpack<T, P, BYTES>
+where
+    T: Copy + Into<u128>,
+    P: Copy + Default + TryFrom<u128>,
+{
     #[inline(always)]
     unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
         // SAFETY: the caller's.
         unsafe {
             let whole = load::<T>(ctx.registers, op.sources[0]);
-            let bits = 8 * size_of::<P>();
-            let part = u64::MAX >> (64 - bits);
+            let bits = 8 * BYTES;
+            let part = u128::MAX >> (128 - bits);
             for (k, &result) in ctx.kernel.code.lists[op.list as usize].iter().enumerate() {
                 let mut lanes = [P::default(); LANES];
                 for i in 0..LANES {

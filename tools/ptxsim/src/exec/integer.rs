@@ -7,6 +7,7 @@ lanewise! {
     Move16(a: u16) -> u16 = a;
     Move32(a: u32) -> u32 = a;
     Move64(a: u64) -> u64 = a;
+    Move128(a: u128) -> u128 = a;
 
     Add16(a: u16, b: u16) -> u16 = a.wrapping_add(b);
     Add32(a: u32, b: u32) -> u32 = a.wrapping_add(b);
@@ -33,9 +34,16 @@ lanewise! {
     Mul24U(a: u32, b: u32) -> u32 = (a & 0xFF_FFFF).wrapping_mul(b & 0xFF_FFFF);
     Mul24S(a: i32, b: i32) -> i32 = (a << 8 >> 8).wrapping_mul(b << 8 >> 8);
 
+    Mul24HighU(a: u32, b: u32) -> u32 = ((u64::from(a & 0xFF_FFFF) * u64::from(b & 0xFF_FFFF)) >> 16) as u32;
+    Mul24HighS(a: i32, b: i32) -> i32 = ((i64::from(a << 8 >> 8) * i64::from(b << 8 >> 8)) >> 16) as i32;
+    Mad24U(a: u32, b: u32, c: u32) -> u32 = (a & 0xFF_FFFF).wrapping_mul(b & 0xFF_FFFF).wrapping_add(c);
+    Mad24S(a: i32, b: i32, c: i32) -> i32 = (a << 8 >> 8).wrapping_mul(b << 8 >> 8).wrapping_add(c);
+
     Mad16(a: u16, b: u16, c: u16) -> u16 = a.wrapping_mul(b).wrapping_add(c);
     Mad32(a: u32, b: u32, c: u32) -> u32 = a.wrapping_mul(b).wrapping_add(c);
     Mad64(a: u64, b: u64, c: u64) -> u64 = a.wrapping_mul(b).wrapping_add(c);
+    MadHighU16(a: u16, b: u16, c: u16) -> u16 = (((u32::from(a) * u32::from(b)) >> 16) as u16).wrapping_add(c);
+    MadHighS16(a: i16, b: i16, c: i16) -> i16 = (((i32::from(a) * i32::from(b)) >> 16) as i16).wrapping_add(c);
     MadHighU32(a: u32, b: u32, c: u32) -> u32 = (((u64::from(a) * u64::from(b)) >> 32) as u32).wrapping_add(c);
     MadHighS32(a: i32, b: i32, c: i32) -> i32 = (((i64::from(a) * i64::from(b)) >> 32) as i32).wrapping_add(c);
     MadHighU64(a: u64, b: u64, c: u64) -> u64 = (((u128::from(a) * u128::from(b)) >> 64) as u64).wrapping_add(c);
@@ -120,12 +128,19 @@ lanewise! {
     FindU64(a: u64) -> u32 = 63u32.wrapping_sub(a.leading_zeros());
     FindS64(a: i64) -> u32 = 63u32.wrapping_sub((a ^ (a >> 63)).leading_zeros());
     FindShiftU32(a: u32) -> u32 = if a == 0 { u32::MAX } else { a.leading_zeros() };
+    FindShiftU64(a: u64) -> u32 = if a == 0 { u32::MAX } else { a.leading_zeros() };
+    FindShiftS32(a: i32) -> u32 = match a ^ (a >> 31) { 0 => u32::MAX, a => a.leading_zeros() };
+    FindShiftS64(a: i64) -> u32 = match a ^ (a >> 63) { 0 => u32::MAX, a => a.leading_zeros() };
     ExtractU32(a: u32, at: u32, n: u32) -> u32 = extract(u64::from(a), at, n, 31, false) as u32;
     ExtractS32(a: i32, at: u32, n: u32) -> u32 = extract(a as i64 as u64, at, n, 31, true) as u32;
     ExtractU64(a: u64, at: u32, n: u32) -> u64 = extract(a, at, n, 63, false);
     ExtractS64(a: i64, at: u32, n: u32) -> u64 = extract(a as u64, at, n, 63, true);
     Insert32(a: u32, b: u32, at: u32, n: u32) -> u32 = insert(u64::from(a), u64::from(b), at, n, 32) as u32;
     Insert64(a: u64, b: u64, at: u32, n: u32) -> u64 = insert(a, b, at, n, 64);
+    SadU16(a: u16, b: u16, c: u16) -> u16 = a.abs_diff(b).wrapping_add(c);
+    SadS16(a: i16, b: i16, c: u16) -> u16 = a.abs_diff(b).wrapping_add(c);
+    SadU64(a: u64, b: u64, c: u64) -> u64 = a.abs_diff(b).wrapping_add(c);
+    SadS64(a: i64, b: i64, c: u64) -> u64 = a.abs_diff(b).wrapping_add(c);
     SadU32(a: u32, b: u32, c: u32) -> u32 = a.abs_diff(b).wrapping_add(c);
     SadS32(a: i32, b: i32, c: u32) -> u32 = a.abs_diff(b).wrapping_add(c);
     Dp4aUU(a: u32, b: u32, c: u32) -> u32 = dot4(a, b, c, false, false);

@@ -7,8 +7,10 @@
 #![allow(clippy::needless_range_loop, reason = "lanes, rows and columns read best as indices")]
 
 mod access;
-mod approx;
+mod address;
+mod approximate;
 mod atomic;
+mod bits;
 mod block;
 mod collective;
 mod compare;
@@ -16,11 +18,15 @@ mod control;
 mod convert;
 mod copy;
 mod float;
+mod half;
 mod integer;
 mod lanes;
 mod lower;
 mod matrix;
+mod modifiers;
+mod number;
 mod op;
+mod rounded;
 mod schedule;
 mod shared;
 mod special;

@@ -5,6 +5,7 @@ use crate::exec::access::{
     Generic, Global, LOCAL_WINDOW, Load, LoadParam, LoadWords, Local, SHARED_WINDOW, Shared,
     Space as Where, Store, StoreWords,
 };
+use crate::exec::address::{InSpace, SPACES};
 use crate::exec::collective::Nothing;
 use crate::exec::integer::{Add64, Move64, Sub64};
 use crate::exec::op::{Access, Op};
@@ -71,7 +72,7 @@ impl Lowering<'_> {
             }
         }
         let [ty] = types(i)[..] else { return self.refuse(i, "expected one type") };
-        if ty == Type::Pred || ty == Type::B128 {
+        if ty == Type::Pred {
             return self.unsupported(i);
         }
         let (data, address) = if is_load { (0, 1) } else { (1, 0) };
@@ -182,6 +183,16 @@ impl Lowering<'_> {
                 } else {
                     self.op::<Add64>(result, &[source, window])
                 })
+            }
+            "isspacep" => {
+                let number = match &i.modifiers[..] {
+                    [space] => SPACES.iter().position(|s| s == space),
+                    _ => None,
+                };
+                let Some(number) = number else { return self.unsupported(i) };
+                let mut op = self.lanes::<InSpace>(i, 0, &[8])?;
+                op.immediate = number as i64;
+                Ok(op)
             }
             "prefetch" | "prefetchu" | "membar" | "fence" => Ok(self.op::<Nothing>(self.sink, &[])),
             "createpolicy" => {

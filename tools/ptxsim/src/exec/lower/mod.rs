@@ -2,12 +2,14 @@
 //!
 //! What is not known here is refused, with its spelling and line: nothing is skipped.
 
-mod approx;
 mod arithmetic;
 mod atomic;
+mod comparison;
 mod control;
 mod conversion;
 mod coverage;
+mod float;
+mod integer;
 mod matrix;
 mod memory;
 mod operands;
