@@ -11,6 +11,7 @@ mod address;
 mod approximate;
 mod atomic;
 mod bits;
+mod blame;
 mod block;
 mod collective;
 mod compare;
