@@ -3,6 +3,7 @@
 //! What is not known here is refused, with its spelling and line: nothing is skipped.
 
 mod arithmetic;
+mod atomic;
 mod call;
 mod comparison;
 mod control;
@@ -10,6 +11,7 @@ mod conversion;
 mod coverage;
 mod float;
 mod integer;
+mod matrix;
 mod memory;
 mod operands;
 
@@ -342,6 +344,9 @@ impl<'a> Lowering<'a> {
             "bra" | "brx" | "ret" | "exit" | "bar" | "barrier" | "trap" | "shfl" | "vote"
             | "match" | "redux" | "activemask" | "elect" | "griddepcontrol" | "nanosleep"
             | "pragma" => self.control(index, i),
+            "atom" | "red" => self.atomic(i),
+            "cp" => self.copy_async(i),
+            "ldmatrix" | "stmatrix" | "mma" => self.matrix(i),
             _ => self.arithmetic(i),
         }
     }
