@@ -29,6 +29,7 @@ ARCHITECTURES = {
     "integer": COMMON,
     "control": COMMON,
     "branches": COMMON,
+    "calls": COMMON,
     "hopper": ("90", "100"),
     "wgmma": ("90a",),
 }

@@ -1,9 +1,9 @@
 //! Runs one block: its warps take turns in a seeded order, from barrier to barrier.
 
-use super::call::{self, Frame, MOST_FRAMES};
+use super::barrier::{BARRIERS, Gate};
 use super::copy::Copies;
-use super::lanes::{FULL, each, load, load_bits, store, store_bits};
-use super::op::{Barrier, Ctx, Flow, Op, Reduction, UNGUARDED};
+use super::lanes::{each, load, load_bits};
+use super::op::{Ctx, Flow, Op, UNGUARDED};
 use super::schedule::Random;
 use super::shared::Shared;
 use super::special;
@@ -14,8 +14,6 @@ use crate::memory::Memory;
 
 /// Instructions that a warp runs before another has a turn.
 const TURN: u64 = 20_000;
-/// Named barriers of a block.
-const BARRIERS: usize = 16;
 
 /// What a launch's blocks share.
 #[derive(Clone, Copy)]
@@ -29,14 +27,14 @@ pub struct Common<'a> {
 
 /// Storage for a block, used again for the next.
 pub struct Block<'a> {
-    common: Common<'a>,
-    index: [u32; 3],
-    shared: Shared,
+    pub(super) common: Common<'a>,
+    pub(super) index: [u32; 3],
+    pub(super) shared: Shared,
     registers: Vec<Line>,
-    local: Vec<u8>,
-    warps: Vec<Warp>,
+    pub(super) local: Vec<u8>,
+    pub(super) warps: Vec<Warp>,
     copies: Vec<Copies>,
-    barriers: [Gate; BARRIERS],
+    pub(super) barriers: [Gate; BARRIERS],
     random: Random,
     pub counters: Counters,
     /// What `printf` wrote, with the number of the block.
@@ -50,16 +48,8 @@ pub struct Line(
     #[allow(dead_code, reason = "only its bytes are used, through a pointer")] [u8; 64],
 );
 
-/// Who has arrived at a barrier.
-#[derive(Debug, Clone, Copy, Default)]
-struct Gate {
-    threads: u32,
-    /// Those that must arrive; 0: all of the block.
-    expected: u32,
-    /// Warps that arrived or wait.
-    warps: u32,
-    /// Of a reduction: threads whose predicate holds.
-    holds: u32,
+impl Line {
+    pub const ZERO: Line = Line([0; 64]);
 }
 
 /// How a warp's turn ended.
@@ -79,7 +69,7 @@ impl<'a> Block<'a> {
             common,
             index: [0; 3],
             shared: Shared::new(shared, machine.checks),
-            registers: vec![Line([0; 64]); lines * warps],
+            registers: vec![Line::ZERO; lines * warps],
             local: vec![0; 32 * warps * kernel.lane_bytes()],
             printed: Vec::new(),
             warps: Vec::new(),
@@ -139,7 +129,7 @@ impl<'a> Block<'a> {
     }
 
     /// The register file of a path: the kernel's, or that of the call it is in.
-    fn registers_in(&mut self, warp: usize, frame: u32) -> *mut u8 {
+    pub(super) fn registers_in(&mut self, warp: usize, frame: u32) -> *mut u8 {
         match frame {
             KERNEL => self.registers_of(warp),
             _ => self.warps[warp].frame_mut(frame).registers.as_mut_ptr().cast(),
@@ -352,188 +342,6 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// A path goes into a function; if its lanes call several, those of the first.
-    fn enter(&mut self, warp: usize, index: usize, op: &Op) -> Result<(), Fault> {
-        let Common { kernel, launch, .. } = self.common;
-        let Path { at, mask, frame, .. } = self.warps[warp].paths[index];
-        let number = op.list as usize;
-        let call = &kernel.code.calls[number];
-        let registers = self.registers_in(warp, frame);
-        let fail =
-            |what: String| Err(Fault::LaunchFailure(kernel.name_place(kernel.index_of(op), what)));
-        let function = match call.function {
-            Some(function) => function,
-            None => {
-                // SAFETY: a 64-bit register of this function.
-                let targets = unsafe { load::<u64>(registers, op.sources[0]) };
-                let target = targets[mask.trailing_zeros() as usize & 31];
-                let same = each(mask).filter(|&lane| targets[lane] == target);
-                let same = same.fold(0, |bits, lane| bits | 1 << lane);
-                if same != mask {
-                    self.warps[warp].split(index, same, at, at, at + 1);
-                    return Ok(());
-                }
-                match kernel.code.functions.iter().position(|f| f.address == target) {
-                    Some(function) => function,
-                    None => return fail(format!("call: {target:#x} is no function's address")),
-                }
-            }
-        };
-        let callee = &kernel.code.functions[function];
-        let (caller_base, caller_bytes, depth) = match frame {
-            KERNEL => (0, kernel.local_bytes, 0),
-            _ => {
-                let caller = self.warps[warp].frame(frame);
-                (caller.base, kernel.code.functions[caller.function].local_bytes, caller.depth)
-            }
-        };
-        let base = caller_base + caller_bytes;
-        let bytes = kernel.lane_bytes();
-        if depth >= MOST_FRAMES || (base + callee.local_bytes) as usize > bytes {
-            return fail(format!(
-                "stack overflow: call {} deep of {}, whose local variables end at byte {} of {bytes}",
-                depth + 1,
-                callee.name,
-                base + callee.local_bytes,
-            ));
-        }
-        let mut registers = vec![Line([0; 64]); callee.register_bytes as usize / 64];
-        // SAFETY: a register file of the function.
-        unsafe {
-            let registers = registers.as_mut_ptr().cast();
-            let fixed = &callee.fixed;
-            special::prepare(registers, fixed, base.into(), launch, self.index, warp as u32);
-        }
-        let local = &mut self.local[warp * 32 * bytes..][..32 * bytes];
-        let (from, to) = ((caller_base, &call.arguments[..]), (base, &callee.params[..]));
-        call::copy(local, bytes, mask, from, to);
-        let depth = depth + 1;
-        let join = 0;
-        let frame = Frame { function, call: number, registers, base, caller_base, depth, join };
-        self.warps[warp].call(index, frame, callee.entry, at + 1);
-        Ok(())
-    }
-
-    /// Lanes of a path return from a function.
-    fn leave(&mut self, warp: usize, index: usize, mask: u32) {
-        let kernel = self.common.kernel;
-        let bytes = kernel.lane_bytes();
-        let frame = self.warps[warp].frame(self.warps[warp].paths[index].frame);
-        let returns = &kernel.code.functions[frame.function].returns;
-        let results = &kernel.code.calls[frame.call].results;
-        let local = &mut self.local[warp * 32 * bytes..][..32 * bytes];
-        call::copy(local, bytes, mask, (frame.base, returns), (frame.caller_base, results));
-        self.warps[warp].ret(index, mask);
-    }
-
-    /// Lanes of a warp have come to a barrier.
-    fn arrive(
-        &mut self,
-        warp: usize,
-        registers: *mut u8,
-        op: &Op,
-        barrier: Barrier,
-        mask: u32,
-    ) -> Result<(), Fault> {
-        let kernel = self.common.kernel;
-        let lane = mask.trailing_zeros() as usize;
-        // SAFETY: 32-bit registers, and a predicate, of this kernel.
-        let (number, threads, holds) = unsafe {
-            let holds = barrier.reduction.map_or(0, |_| load_bits(registers, op.sources[2]) & mask);
-            (
-                load::<u32>(registers, op.sources[0])[lane],
-                load::<u32>(registers, op.sources[1])[lane],
-                holds,
-            )
-        };
-        let at = kernel.index_of(op);
-        if number as usize >= BARRIERS {
-            let fault = format!("barrier {number}: expected 0 to 15");
-            return Err(Fault::LaunchFailure(kernel.name_place(at, fault)));
-        }
-        let alive = self.warps[warp].alive;
-        if barrier.aligned && mask != alive {
-            let missing = (alive & !mask).count_ones();
-            self.find(
-                Kind::DivergentBarrier,
-                op,
-                warp,
-                lane,
-                format!("an aligned barrier needs all lanes of the warp together: {missing} of them are elsewhere"),
-            );
-        }
-        let expected = if barrier.counted { threads } else { 0 };
-        let gate = &mut self.barriers[number as usize];
-        if gate.threads > 0 && gate.expected != expected {
-            let (now, before) = (expected, gate.expected);
-            self.find(
-                Kind::BarrierMismatch,
-                op,
-                warp,
-                lane,
-                format!("barrier {number} is waited for with {now} threads here and {before} elsewhere (0: the whole block)"),
-            );
-        }
-        let gate = &mut self.barriers[number as usize];
-        gate.expected = expected;
-        // A counted barrier counts whole warps.
-        gate.threads += if barrier.counted { 32 } else { mask.count_ones() };
-        gate.warps |= 1 << warp;
-        gate.holds += holds.count_ones();
-        self.release(number as usize);
-        Ok(())
-    }
-
-    /// Opens a barrier if everyone is there.
-    fn release(&mut self, number: usize) {
-        let gate = self.barriers[number];
-        let alive: u32 = self.warps.iter().map(|w| w.alive.count_ones()).sum();
-        let needed = if gate.expected == 0 { alive } else { gate.expected };
-        if gate.threads == 0 || gate.threads < needed {
-            return;
-        }
-        self.barriers[number] = Gate::default();
-        self.shared.meet(gate.warps);
-        let kernel = self.common.kernel;
-        for warp in each(gate.warps) {
-            for index in 0..self.warps[warp].paths.len() {
-                let path = self.warps[warp].paths[index];
-                let op = &kernel.code.ops[path.at.saturating_sub(1) as usize];
-                let Flow::Barrier(barrier) = op.flow else { continue };
-                let registers = self.registers_in(warp, path.frame);
-                // SAFETY: a 32-bit register, and results, of this kernel.
-                unsafe {
-                    let lane = path.mask.trailing_zeros() as usize;
-                    let here = load::<u32>(registers, op.sources[0])[lane & 31];
-                    if path.wait != Wait::Barrier || here as usize != number {
-                        continue;
-                    }
-                    self.warps[warp].paths[index].wait = Wait::Ready;
-                    match barrier.reduction {
-                        None => {}
-                        Some(Reduction::Population) => {
-                            store(registers, op.result, path.mask, [gate.holds; 32]);
-                        }
-                        Some(kind) => {
-                            let all = if kind == Reduction::And { gate.threads } else { 1 };
-                            let bits = if gate.holds >= all { FULL } else { 0 };
-                            store_bits(registers, op.result, path.mask, bits);
-                        }
-                    }
-                }
-            }
-            // A path may have waited right before its join.
-            let w = &mut self.warps[warp];
-            for index in (0..w.paths.len()).rev() {
-                if w.paths[index].wait == Wait::Ready
-                    && w.stop(&w.paths[index]) == w.paths[index].at
-                {
-                    w.arrive(index);
-                }
-            }
-        }
-    }
-
     /// Nobody can go on: opens what the exits of others have completed, or says who waits for what.
     fn stuck(&mut self) -> Fault {
         let kernel = self.common.kernel;
@@ -557,7 +365,7 @@ impl<'a> Block<'a> {
     }
 
     #[cold]
-    fn find(&self, kind: Kind, op: &Op, warp: usize, lane: usize, message: String) {
+    pub(super) fn find(&self, kind: Kind, op: &Op, warp: usize, lane: usize, message: String) {
         let Common { kernel, findings, .. } = self.common;
         let place = kernel.place(kernel.index_of(op));
         let place = crate::finding::Place {

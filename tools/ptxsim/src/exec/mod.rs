@@ -10,6 +10,7 @@ mod access;
 mod address;
 mod approximate;
 mod atomic;
+mod barrier;
 mod bits;
 mod blame;
 mod block;
