@@ -31,9 +31,11 @@ NOINLINE int ackermann(int m, int n) {
 // out[t] = A(t % 3, t / 3): lanes recurse to different depths.
 extern "C" __global__ void recursion(int* out) { out[threadIdx.x] = ackermann(threadIdx.x % 3, threadIdx.x / 3); }
 
-NOINLINE int endless(int x) { return x < 0 ? x : endless(x + 1) ^ endless(x + 3); }
+NOINLINE int endless(volatile int* stop, int x) {
+    return *stop < 0 ? x : endless(stop, x + 1) ^ endless(stop, x ^ 3);
+}
 
-extern "C" __global__ void overflow(int* out) { out[0] = endless(out[0]); }
+extern "C" __global__ void overflow(int* out) { out[0] = endless(out, 1); }
 
 typedef int (*Function)(int);
 NOINLINE int twice(int x) { return 2 * x; }
