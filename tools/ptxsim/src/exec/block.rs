@@ -279,6 +279,16 @@ impl<'a> Block<'a> {
                 Flow::Together => {
                     // SAFETY: a 32-bit register of this kernel.
                     let members = unsafe { load::<u32>(registers, op.sources[3]) };
+                    let outside = each(mask).find(|&lane| members[lane] >> lane & 1 == 0);
+                    if let Some(lane) = outside
+                        && machine.checks
+                    {
+                        let message = format!(
+                            "a lane executes what its mask {:#x} does not include it in",
+                            members[lane]
+                        );
+                        ctx.find(Kind::BarrierMismatch, op, lane, None, message);
+                    }
                     let first = each(mask).next();
                     let members = first.map_or(0, |lane| members[lane]);
                     if members & w.alive & !mask == 0 {
