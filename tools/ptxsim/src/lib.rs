@@ -3,7 +3,7 @@
 //! Reading order, from text to result:
 //! [`ptx`] reads PTX into instructions, [`exec`] lowers and runs them on warps of 32 lanes,
 //! [`arith`] is the arithmetic of tensor cores, conversions and approximations, [`memory`] is device
-//! memory and what is known of it, [`finding`] is what went wrong and where, [`device`] is the GPUs that
+//! memory and what is known of it, [`finding`] is what went wrong and where ([`terminal`] shows it), [`device`] is the GPUs that
 //! can be simulated, [`driver`] is the CUDA driver API on top (the cdylib), [`preload()`] brings it into a
 //! test.
 
@@ -14,6 +14,8 @@ pub mod exec;
 pub mod finding;
 pub mod memory;
 pub mod ptx;
+
+pub mod terminal;
 
 mod preload;
 

@@ -1,5 +1,6 @@
 //! Runs a CUDA program on the simulator and says what it found.
 
+use std::io::IsTerminal;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -7,6 +8,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use clap::{Args, Parser, ValueEnum};
 use ptxsim::driver::{EXIT_FINDINGS, Summary};
+use ptxsim::terminal::{self, Sources};
 
 /// Runs CUDA programs where there is no GPU.
 #[derive(Debug, Parser)]
@@ -44,6 +46,9 @@ struct Run {
     /// Keep the report here, as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Where source files are looked for, to quote their lines; folders below it included.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    sources: PathBuf,
     /// The program and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<std::ffi::OsString>,
@@ -96,7 +101,7 @@ fn start(run: &Run) -> Result<u8, String> {
             return Ok(exit_code(status));
         }
     };
-    print(&summary);
+    print(&summary, &run.sources);
     match exit_code(status) {
         0 if !summary.findings.is_empty() => Ok(EXIT_FINDINGS as u8),
         code => Ok(code),
@@ -133,7 +138,7 @@ fn exit_code(status: ExitStatus) -> u8 {
     code as u8
 }
 
-fn print(summary: &Summary) {
+fn print(summary: &Summary, sources: &Path) {
     eprintln!("ptxsim: {}, seed {}", summary.device, summary.seed);
     if !summary.kernels.is_empty() {
         let columns = ["kernel", "launches", "warp instructions", "thread instructions"];
@@ -148,11 +153,6 @@ fn print(summary: &Summary) {
             );
         }
     }
-    match summary.findings.len() {
-        0 => eprintln!("no findings"),
-        n => eprintln!("findings: {n}"),
-    }
-    for finding in &summary.findings {
-        eprintln!("{finding}");
-    }
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    eprint!("{}", terminal::findings(&summary.findings, &mut Sources::below(sources), colours));
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::state::{Driver, GraphUse, try_driver};
 use crate::exec::Counters;
 use crate::finding::{Finding, Kind};
+use crate::terminal::{self, Sources};
 
 /// Exit code for findings in a program that would have succeeded.
 pub const EXIT_FINDINGS: i32 = 70;
@@ -91,8 +92,9 @@ fn write(d: &Driver) {
         kernels: d.report.kernels.clone(),
     };
     let Some(path) = &d.options.report else {
-        for finding in &summary.findings {
-            eprintln!("ptxsim: {finding}");
+        if !summary.findings.is_empty() {
+            let shown = terminal::findings(&summary.findings, &mut Sources::below("."), false);
+            eprint!("ptxsim:{shown}");
         }
         return;
     };
