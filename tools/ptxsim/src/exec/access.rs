@@ -6,12 +6,15 @@ use super::Fault;
 use super::lanes::{FULL, LANES, Lanes, Operation, each, load, store};
 use super::op::{Ctx, Op};
 use super::shared::Verdict;
+use super::word::SEVERAL;
 use crate::finding::Kind;
 use crate::memory::{INITIALISED, UNADDRESSABLE};
 
 /// Generic addresses of shared and local memory begin here: no global address has these bits.
 pub const SHARED_WINDOW: u64 = 1 << 56;
 pub const LOCAL_WINDOW: u64 = 1 << 57;
+/// Bytes of the widest vector: eight elements of at most sixteen.
+const WIDEST: usize = 8 * 16;
 /// Bytes of each window.
 pub const WINDOW: u64 = 1 << 32;
 
@@ -26,18 +29,21 @@ pub enum Space {
 
 /// What is done there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deed {
+pub enum Deed<'a> {
     Read,
-    Write,
+    /// Of these bytes.
+    Write(&'a [u8]),
+    /// The start of an asynchronous copy to there.
+    Copy,
     /// Reads and writes in one, ordered by the hardware.
     Atomic,
 }
 
-impl Deed {
+impl Deed<'_> {
     pub fn verb(self) -> &'static str {
         match self {
             Deed::Read => "a read",
-            Deed::Write => "a write",
+            Deed::Write(_) | Deed::Copy => "a write",
             Deed::Atomic => "an atomic access",
         }
     }
@@ -98,7 +104,7 @@ impl Ctx<'_> {
         space: Space,
         address: u64,
         bytes: usize,
-        deed: Deed,
+        deed: Deed<'_>,
     ) -> Option<*mut u8> {
         if !address.is_multiple_of(bytes as u64) {
             self.misaligned(op, lane, address, bytes, deed);
@@ -106,10 +112,10 @@ impl Ctx<'_> {
         }
         match space {
             Space::Global => self.global(op, lane, address, bytes, deed),
-            Space::Shared => self.in_shared(op, lane, address, bytes, deed),
+            Space::Shared => self.in_shared(op, lane, lane as u8, address, bytes, deed),
             Space::Local => self.in_local(op, lane, address, bytes, deed),
             Space::Generic if address.wrapping_sub(SHARED_WINDOW) < WINDOW => {
-                self.in_shared(op, lane, address - SHARED_WINDOW, bytes, deed)
+                self.in_shared(op, lane, lane as u8, address - SHARED_WINDOW, bytes, deed)
             }
             Space::Generic if address.wrapping_sub(LOCAL_WINDOW) < WINDOW => {
                 self.in_local(op, lane, address - LOCAL_WINDOW, bytes, deed)
@@ -125,7 +131,7 @@ impl Ctx<'_> {
         lane: usize,
         address: u64,
         bytes: usize,
-        deed: Deed,
+        deed: Deed<'_>,
     ) -> Option<*mut u8> {
         if !self.memory.contains(address, bytes as u64) {
             self.out_of_bounds(op, lane, address, bytes, deed);
@@ -137,7 +143,7 @@ impl Ctx<'_> {
             self.out_of_bounds(op, lane, address, bytes, deed);
             return None;
         }
-        if deed == Deed::Write {
+        if matches!(deed, Deed::Write(_)) {
             states.fill(INITIALISED);
         } else if self.machine.checks && states.iter().any(|&s| s != INITIALISED) {
             self.uninitialised(op, lane, address, bytes, "global");
@@ -147,25 +153,37 @@ impl Ctx<'_> {
         Some(unsafe { self.memory.data(address) })
     }
 
+    /// The place of a row that a warp reads or writes together; the lane is whose address it is.
+    #[inline(always)]
+    pub fn row(&mut self, op: &Op, lane: usize, address: u64, deed: Deed<'_>) -> Option<*mut u8> {
+        if !address.is_multiple_of(16) {
+            self.misaligned(op, lane, address, 16, deed);
+            return None;
+        }
+        self.in_shared(op, lane, SEVERAL, address, 16, deed)
+    }
+
+    /// `who` is the lane, or [`SEVERAL`].
     #[inline(always)]
     fn in_shared(
         &mut self,
         op: &Op,
         lane: usize,
+        who: u8,
         address: u64,
         bytes: usize,
-        deed: Deed,
+        deed: Deed<'_>,
     ) -> Option<*mut u8> {
         if !self.shared.contains(address, bytes) {
             self.beyond(op, lane, address, bytes, deed, "shared", self.shared.data.len());
             return None;
         }
         let verdict = match deed {
-            Deed::Read => self.shared.read(self.warp, address, bytes),
-            Deed::Write => self.shared.write(self.warp, address, bytes),
+            Deed::Read => self.shared.read(self.warp, who, address, bytes),
+            Deed::Write(_) | Deed::Copy => self.shared.write(self.warp, who, address, bytes),
             Deed::Atomic => Verdict::Good,
         };
-        if verdict != Verdict::Good {
+        if verdict != Verdict::Good && !self.same(address, deed, verdict) {
             self.shared_finding(op, lane, address, bytes, deed, verdict);
         }
         // SAFETY: inside, as was just asked.
@@ -179,7 +197,7 @@ impl Ctx<'_> {
         lane: usize,
         address: u64,
         bytes: usize,
-        deed: Deed,
+        deed: Deed<'_>,
     ) -> Option<*mut u8> {
         let size = self.kernel.local_bytes as usize;
         if address.checked_add(bytes as u64).is_none_or(|end| end > size as u64) {
@@ -229,16 +247,19 @@ impl<S: In> Operation for Store<S> {
             let width = usize::from(access.bytes);
             let bytes = width * usize::from(access.count);
             let values = &ctx.kernel.code.lists[op.list as usize];
+            let mut value = [0u8; WIDEST];
             for lane in each(mask) {
-                let Some(to) = ctx.place(op, lane, S::SPACE, at[lane], bytes, Deed::Write) else {
-                    return;
-                };
-                for (i, &value) in values.iter().enumerate() {
+                for (i, &register) in values.iter().enumerate() {
                     let from = ctx
                         .registers
-                        .add(value as usize + lane * usize::from(access.register_bytes));
-                    to.add(i * width).copy_from_nonoverlapping(from, width);
+                        .add(register as usize + lane * usize::from(access.register_bytes));
+                    value.as_mut_ptr().add(i * width).copy_from_nonoverlapping(from, width);
                 }
+                let deed = Deed::Write(&value[..bytes]);
+                let Some(to) = ctx.place(op, lane, S::SPACE, at[lane], bytes, deed) else {
+                    return;
+                };
+                to.copy_from_nonoverlapping(value.as_ptr(), bytes);
             }
         }
     }
@@ -294,14 +315,16 @@ impl<S: In, const COUNT: usize> Operation for StoreWords<S, COUNT> {
             let at = addresses(ctx, op);
             let values = &ctx.kernel.code.lists[op.list as usize];
             for lane in each(mask) {
-                let Some(to) = ctx.place(op, lane, S::SPACE, at[lane], 4 * COUNT, Deed::Write)
-                else {
+                let mut value = [0u32; COUNT];
+                for i in 0..COUNT {
+                    value[i] = ctx.registers.add(values[i] as usize).cast::<u32>().add(lane).read();
+                }
+                let bytes = std::slice::from_raw_parts(value.as_ptr().cast(), 4 * COUNT);
+                let deed = Deed::Write(bytes);
+                let Some(to) = ctx.place(op, lane, S::SPACE, at[lane], 4 * COUNT, deed) else {
                     return;
                 };
-                for i in 0..COUNT {
-                    let word = ctx.registers.add(values[i] as usize).cast::<u32>().add(lane).read();
-                    to.add(4 * i).cast::<u32>().write(word);
-                }
+                to.cast::<[u32; COUNT]>().write(value);
             }
         }
     }

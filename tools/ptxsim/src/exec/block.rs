@@ -192,6 +192,7 @@ impl<'a> Block<'a> {
             }
             let op = &ops[at as usize];
             count(&mut self.counters, mask);
+            ctx.shared.sync(warp as u32);
             // SAFETY: lowered for this kernel.
             unsafe { (op.run)(&mut ctx, op, mask) };
             for path in (0..w.paths.len()).rev() {
@@ -283,6 +284,7 @@ impl<'a> Block<'a> {
                     let members = first.map_or(0, |lane| members[lane]);
                     if members & w.alive & !mask == 0 {
                         if mask != 0 {
+                            ctx.shared.sync(warp as u32);
                             // SAFETY: lowered for this kernel.
                             unsafe { (op.run)(&mut ctx, op, mask) };
                             if let Some(fault) = ctx.fault {

@@ -43,7 +43,7 @@ impl Operation for CopyAsync {
             let displacement = i64::from(ctx.kernel.code.lists[op.list as usize][0] as i32);
             let bytes = usize::from(op.access.bytes);
             for lane in each(mask) {
-                let Some(_) = ctx.place(op, lane, Space::Shared, to[lane], bytes, Deed::Write)
+                let Some(_) = ctx.place(op, lane, Space::Shared, to[lane], bytes, Deed::Copy)
                 else {
                     return;
                 };
@@ -98,7 +98,7 @@ impl Operation for WaitGroup {
             }
             let (to, bytes) = (copy.to as usize, usize::from(copy.bytes));
             shared.data[to..to + bytes].copy_from_slice(&copy.data[..bytes]);
-            shared.land(*warp, to as u64, bytes);
+            shared.land(*warp, copy.lane, to as u64, bytes);
             false
         });
     }

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::access::{Deed, Space, addresses};
+use super::access::{Deed, addresses};
 use super::lanes::{LANES, Lanes, Operation, load, store};
 use super::op::{Ctx, Op};
 use crate::arith::formats::{F16, F32, Format, Storage};
@@ -16,12 +16,11 @@ impl<const COUNT: usize, const TRANSPOSED: bool> Operation for LoadMatrix<COUNT,
     unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
         // SAFETY: the caller's; places are checked.
         unsafe {
+            ctx.shared.sync(ctx.warp);
             let at = addresses(ctx, op);
             let mut rows = [[0u16; 8]; 32];
             for row in 0..8 * COUNT {
-                let Some(from) = ctx.place(op, row, Space::Shared, at[row], 16, Deed::Read) else {
-                    return;
-                };
+                let Some(from) = ctx.row(op, row, at[row], Deed::Read) else { return };
                 rows[row] = from.cast::<[u16; 8]>().read_unaligned();
             }
             let results = &ctx.kernel.code.lists[op.list as usize];
@@ -51,6 +50,7 @@ impl<const COUNT: usize, const TRANSPOSED: bool> Operation for StoreMatrix<COUNT
     unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, _mask: u32) {
         // SAFETY: the caller's; places are checked.
         unsafe {
+            ctx.shared.sync(ctx.warp);
             let at = addresses(ctx, op);
             for matrix in 0..COUNT {
                 let words: Lanes<u32> =
@@ -66,11 +66,9 @@ impl<const COUNT: usize, const TRANSPOSED: bool> Operation for StoreMatrix<COUNT
                         };
                         *value = (words[lane] >> (16 * half)) as u16;
                     }
-                    let Some(to) = ctx.place(op, row, Space::Shared, at[row], 16, Deed::Write)
-                    else {
-                        return;
-                    };
-                    to.cast::<[u16; 8]>().write_unaligned(values);
+                    let bytes: [u8; 16] = std::mem::transmute(values);
+                    let Some(to) = ctx.row(op, row, at[row], Deed::Write(&bytes)) else { return };
+                    to.cast::<[u8; 16]>().write(bytes);
                 }
             }
         }
@@ -135,6 +133,7 @@ impl<A: Format, B: Format, const K: usize> Operation for MmaF32<A, B, K> {
     unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
         // SAFETY: the caller's.
         unsafe {
+            ctx.shared.sync(ctx.warp);
             let list = &ctx.kernel.code.lists[op.list as usize];
             let (a, b) = operands::<A::Bits, B::Bits, K>(ctx.registers, list);
             let (a_words, b_words) = counts::<A::Bits>(K);
@@ -168,6 +167,7 @@ where
     unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
         // SAFETY: the caller's.
         unsafe {
+            ctx.shared.sync(ctx.warp);
             let list = &ctx.kernel.code.lists[op.list as usize];
             let (a, b) = operands::<u16, u16, K>(ctx.registers, list);
             let (a_words, b_words) = counts::<u16>(K);
@@ -207,6 +207,7 @@ impl<A: Byte, B: Byte, const K: usize> Operation for MmaInteger<A, B, K> {
     unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
         // SAFETY: the caller's.
         unsafe {
+            ctx.shared.sync(ctx.warp);
             let list = &ctx.kernel.code.lists[op.list as usize];
             let (a, b) = operands::<u8, u8, K>(ctx.registers, list);
             let (a_words, b_words) = counts::<u8>(K);

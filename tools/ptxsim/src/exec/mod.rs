@@ -32,6 +32,7 @@ mod schedule;
 mod shared;
 mod special;
 mod warp;
+mod word;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
