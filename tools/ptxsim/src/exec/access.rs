@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use super::Fault;
-use super::lanes::{FULL, LANES, Lanes, Operation, each, load, store};
+use super::lanes::{LANES, Lanes, Operation, each, load, store};
 use super::op::{Ctx, Op};
 use super::shared::Verdict;
 use super::word::SEVERAL;
@@ -143,6 +143,9 @@ impl Ctx<'_> {
             self.out_of_bounds(op, lane, address, bytes, deed);
             return None;
         }
+        if self.machine.checks {
+            self.global_order(op, lane, address, bytes, deed);
+        }
         if matches!(deed, Deed::Write(_)) {
             states.fill(INITIALISED);
         } else if self.machine.checks && states.iter().any(|&s| s != INITIALISED) {
@@ -151,6 +154,34 @@ impl Ctx<'_> {
         }
         // SAFETY: in the range.
         Some(unsafe { self.memory.data(address) })
+    }
+
+    /// Asks whether another block of the launch wrote there, and notes what this one writes.
+    #[inline(always)]
+    fn global_order(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed<'_>) {
+        let Ctx { order, presence, memory, .. } = self;
+        // SAFETY: the caller has asked whether the range is in memory.
+        let with = unsafe {
+            match (deed, op.access.strong) {
+                (Deed::Read, false) => order.read(presence, memory, address, bytes),
+                (Deed::Write(value), false) => order.write(presence, memory, address, value),
+                (Deed::Write(_), true) => {
+                    if op.access.releases {
+                        order.release(presence);
+                    }
+                    order.forget(memory, address, bytes);
+                    None
+                }
+                (Deed::Read, true) => {
+                    order.acquire(presence);
+                    None
+                }
+                (Deed::Atomic | Deed::Copy, _) => None,
+            }
+        };
+        if let Some(with) = with {
+            self.global_race(op, lane, address, bytes, deed, with);
+        }
     }
 
     /// The place of a row that a warp reads or writes together; the lane is whose address it is.
@@ -204,8 +235,19 @@ impl Ctx<'_> {
             self.beyond(op, lane, address, bytes, deed, "local", size);
             return None;
         }
+        let start = lane * size + address as usize;
+        if self.machine.checks {
+            let written = &mut self.local_written[start..start + bytes];
+            // Copies of a structure read its padding too: an element must lack all of its bytes.
+            let mut elements = written.chunks(usize::from(op.access.bytes).max(1));
+            let lacking = elements.any(|element| element.iter().all(|&written| written == 0));
+            written.fill(1);
+            if lacking && deed == Deed::Read {
+                self.uninitialised(op, lane, address, bytes, "local");
+            }
+        }
         // SAFETY: within this lane's part.
-        Some(unsafe { self.local.as_mut_ptr().add(lane * size + address as usize) })
+        Some(unsafe { self.local.as_mut_ptr().add(start) })
     }
 }
 
@@ -262,97 +304,6 @@ impl<S: In> Operation for Store<S> {
                 to.copy_from_nonoverlapping(value.as_ptr(), bytes);
             }
         }
-    }
-}
-
-/// `ld` of words that consecutive lanes find side by side, else as [`Load`].
-pub struct LoadWords<S, const COUNT: usize>(PhantomData<S>);
-
-impl<S: In, const COUNT: usize> Operation for LoadWords<S, COUNT> {
-    #[inline(always)]
-    unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
-        // SAFETY: the caller's; places are checked.
-        unsafe {
-            let at = addresses(ctx, op);
-            if mask == FULL && S::SPACE == Space::Global && consecutive::<COUNT>(&at) {
-                let bytes = 4 * COUNT * LANES;
-                if let Some(from) = readable(ctx, at[0], bytes) {
-                    let results = &ctx.kernel.code.lists[op.list as usize];
-                    let words = &*from.cast::<[[u32; COUNT]; LANES]>();
-                    for i in 0..COUNT {
-                        let mut lanes = [0; LANES];
-                        for (lane, words) in lanes.iter_mut().zip(words) {
-                            *lane = words[i];
-                        }
-                        store(ctx.registers, results[i], FULL, lanes);
-                    }
-                    return;
-                }
-            }
-            let results = &ctx.kernel.code.lists[op.list as usize];
-            for lane in each(mask) {
-                let Some(from) = ctx.place(op, lane, S::SPACE, at[lane], 4 * COUNT, Deed::Read)
-                else {
-                    return;
-                };
-                for i in 0..COUNT {
-                    let word = from.add(4 * i).cast::<u32>().read();
-                    ctx.registers.add(results[i] as usize).cast::<u32>().add(lane).write(word);
-                }
-            }
-        }
-    }
-}
-
-/// `st` of words, likewise.
-pub struct StoreWords<S, const COUNT: usize>(PhantomData<S>);
-
-impl<S: In, const COUNT: usize> Operation for StoreWords<S, COUNT> {
-    #[inline(always)]
-    unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
-        // SAFETY: the caller's; places are checked.
-        unsafe {
-            let at = addresses(ctx, op);
-            let values = &ctx.kernel.code.lists[op.list as usize];
-            for lane in each(mask) {
-                let mut value = [0u32; COUNT];
-                for i in 0..COUNT {
-                    value[i] = ctx.registers.add(values[i] as usize).cast::<u32>().add(lane).read();
-                }
-                let bytes = std::slice::from_raw_parts(value.as_ptr().cast(), 4 * COUNT);
-                let deed = Deed::Write(bytes);
-                let Some(to) = ctx.place(op, lane, S::SPACE, at[lane], 4 * COUNT, deed) else {
-                    return;
-                };
-                to.cast::<[u32; COUNT]>().write(value);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn consecutive<const COUNT: usize>(at: &Lanes<u64>) -> bool {
-    let mut same = at[0].is_multiple_of(4 * COUNT as u64);
-    for (i, &address) in at.iter().enumerate() {
-        same &= address == at[0].wrapping_add((4 * COUNT * i) as u64);
-    }
-    same
-}
-
-/// The place of a range that may be read without any finding.
-#[inline(always)]
-fn readable(ctx: &Ctx<'_>, address: u64, bytes: usize) -> Option<*const u8> {
-    if !ctx.memory.contains(address, bytes as u64) {
-        return None;
-    }
-    // SAFETY: in the range.
-    unsafe {
-        let states = std::slice::from_raw_parts(ctx.memory.state(address), bytes);
-        let mut all = INITIALISED;
-        for &state in states {
-            all &= state;
-        }
-        (all == INITIALISED).then(|| ctx.memory.data(address).cast_const())
     }
 }
 

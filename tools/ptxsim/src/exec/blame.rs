@@ -72,12 +72,31 @@ impl Ctx<'_> {
     pub fn uninitialised(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, space: &str) {
         let place = match space {
             "global" => self.memory.describe(address, bytes as u64),
+            "local" => "this thread has not".into(),
             _ => "no thread of this block wrote it".into(),
         };
         let message = format!(
             "a read of {bytes} {space} bytes at {address:#x} that nothing has written: {place}"
         );
         self.find(Kind::UninitialisedRead, op, lane, Some(address), message);
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub fn global_race(
+        &mut self,
+        op: &Op,
+        lane: usize,
+        address: u64,
+        bytes: usize,
+        deed: Deed<'_>,
+        with: [u32; 3],
+    ) {
+        let (verb, place) = (deed.verb(), self.memory.describe(address, bytes as u64));
+        let message = format!(
+            "{verb} of {bytes} bytes at {address:#x} that block {with:?} of this launch wrote: no fence there with an atomic or volatile access here after it ({place})"
+        );
+        self.find(Kind::GlobalRace, op, lane, Some(address), message);
     }
 
     #[cold]

@@ -14,7 +14,7 @@
 //! `.volatile` and `.relaxed` accesses are held to be plain.
 
 use super::lanes::LANES;
-use super::word::{Who, Word};
+use super::word::{EVERYONE, SEVERAL, Who, Word};
 
 /// Warps of the largest block.
 pub const WARPS: usize = 32;
@@ -171,6 +171,72 @@ impl Shared {
             self.states[start..start + bytes].iter_mut().for_each(|state| *state &= !LANDING);
             self.write(warp, lane, address, bytes);
         }
+    }
+
+    /// Number of the line at an address, and of its bytes.
+    #[inline(always)]
+    fn line(&self, address: u64) -> Option<(usize, std::ops::Range<usize>)> {
+        let start = address as usize;
+        let good = start.is_multiple_of(LINE)
+            && self.checks
+            && address < self.data.len() as u64
+            && self.data.len() - start >= LINE;
+        good.then_some((start / LINE, start..start + LINE))
+    }
+
+    /// Notes that a warp reads a line together, if that is plainly good; else asks [`Shared::read`].
+    #[inline(always)]
+    pub fn read_line(&mut self, warp: u32, address: u64) -> Option<*const u8> {
+        let (line, bytes) = self.line(address)?;
+        let w = warp as usize % WARPS;
+        let who = Who { warp, lane: SEVERAL, now: self.now[w], known: &self.known[w] };
+        let word = &mut self.lines[line];
+        let good = self.states[bytes.clone()] == [WRITTEN; LINE]
+            && !word.split
+            && word.read(who, 0xF) == Verdict::Good;
+        good.then(|| self.data[bytes].as_ptr())
+    }
+
+    /// Notes that all lanes of a warp read `bytes`, likewise.
+    #[inline(always)]
+    pub fn read_by_all(&mut self, warp: u32, address: u64, bytes: usize) -> Option<*const u8> {
+        let aligned = address.is_multiple_of(bytes as u64);
+        if !aligned || !self.checks || !self.contains(address, bytes) {
+            return None;
+        }
+        let good = self.read(warp, EVERYONE, address, bytes) == Verdict::Good;
+        good.then(|| self.data[address as usize..].as_ptr())
+    }
+
+    /// Notes that a copy to a line begins, if that is plainly good; else changes nothing.
+    #[inline(always)]
+    pub fn begin_line(&mut self, warp: u32, lane: u8, address: u64) -> bool {
+        let Some((line, bytes)) = self.line(address) else { return false };
+        let states = &mut self.states[bytes];
+        let mut any = 0;
+        for state in states.iter() {
+            any |= *state;
+        }
+        let w = warp as usize % WARPS;
+        let who = Who { warp, lane, now: self.now[w], known: &self.known[w] };
+        if any & LANDING != 0 || !self.lines[line].write_plainly(who) {
+            return false;
+        }
+        states.fill(WRITTEN | LANDING);
+        true
+    }
+
+    /// Notes that such a copy has landed, likewise.
+    #[inline(always)]
+    pub fn land_line(&mut self, warp: u32, lane: u8, address: u64) -> bool {
+        let Some((line, bytes)) = self.line(address) else { return false };
+        let w = warp as usize % WARPS;
+        let who = Who { warp, lane, now: self.now[w], known: &self.known[w] };
+        let good = self.lines[line].write_plainly(who);
+        if good {
+            self.states[bytes].fill(WRITTEN);
+        }
+        good
     }
 
     /// Runs `note` on every line or word of a range, with the bits of its bytes.

@@ -5,6 +5,8 @@ use super::shared::{Verdict, WARPS};
 
 /// A lane's place when there is none to blame: a collective access, or more than one lane.
 pub const SEVERAL: u8 = 0xFD;
+/// All lanes of a warp, reading a word.
+pub const EVERYONE: u8 = 0xFC;
 /// No lane is known to have read.
 const NOBODY: u8 = 0xFE;
 
@@ -12,7 +14,7 @@ const NOBODY: u8 = 0xFE;
 #[derive(Debug, Clone, Copy)]
 pub struct Who<'a> {
     pub warp: u32,
-    /// Or [`SEVERAL`].
+    /// Or [`SEVERAL`], or [`EVERYONE`].
     pub lane: u8,
     /// The warp's interval: it ends whenever the warp's lanes meet.
     pub now: u32,
@@ -70,11 +72,27 @@ impl Word {
         if lane != SEVERAL {
             for (seen, half) in self.seen.iter_mut().zip(HALVES) {
                 if mask & half == half {
-                    *seen = if *seen == NOBODY || *seen == lane { lane } else { SEVERAL };
+                    let one = *seen == lane || (*seen == NOBODY && lane != EVERYONE);
+                    *seen = if one { lane } else { SEVERAL };
                 }
             }
         }
         verdict
+    }
+
+    /// Writes all of it if nothing speaks against that; else changes nothing.
+    #[inline(always)]
+    pub fn write_plainly(&mut self, who: Who<'_>) -> bool {
+        let Who { warp, lane, now, known } = who;
+        let ordered = self.written < known[usize::from(self.writer) % WARPS];
+        let read = self.readers & !(1 << warp) != 0 || (self.readers != 0 && self.read == now);
+        if self.split || !ordered || read {
+            return false;
+        }
+        self.readers = 0;
+        (self.wrote, self.bytes) = ([lane; 2], 0xF);
+        (self.written, self.writer) = (now, warp as u8);
+        true
     }
 
     #[inline(always)]
