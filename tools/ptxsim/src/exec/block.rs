@@ -3,6 +3,7 @@
 use super::copy::Copies;
 use super::lanes::{FULL, each, load, load_bits, store, store_bits};
 use super::op::{Barrier, Ctx, Flow, Op, Reduction, UNGUARDED};
+use super::order::{Order, Presence};
 use super::schedule::Random;
 use super::shared::Shared;
 use super::special;
@@ -24,6 +25,7 @@ pub struct Common<'a> {
     pub findings: &'a Findings,
     pub launch: &'a Launch<'a>,
     pub kernel: &'a Kernel,
+    pub order: &'a Order,
 }
 
 /// Storage for a block, used again for the next.
@@ -33,6 +35,8 @@ pub struct Block<'a> {
     shared: Shared,
     registers: Vec<Line>,
     local: Vec<u8>,
+    local_written: Vec<u8>,
+    presence: Presence,
     warps: Vec<Warp>,
     copies: Vec<Copies>,
     barriers: [Gate; BARRIERS],
@@ -76,6 +80,8 @@ impl<'a> Block<'a> {
             shared: Shared::new(shared, machine.checks),
             registers: vec![Line([0; 64]); lines * warps],
             local: vec![0; 32 * warps * kernel.local_bytes as usize],
+            local_written: vec![0; 32 * warps * kernel.local_bytes as usize],
+            presence: Presence::default(),
             warps: Vec::new(),
             copies: Vec::new(),
             barriers: [Gate::default(); BARRIERS],
@@ -90,6 +96,8 @@ impl<'a> Block<'a> {
         let threads = launch.threads();
         self.index = index;
         self.shared.clear();
+        self.local_written.fill(0);
+        self.presence = self.common.order.enter(index);
         self.barriers = [Gate::default(); BARRIERS];
         let [x, y, z] = index.map(u64::from);
         self.random = Random::new(machine.seed ^ (x + (y << 22) + (z << 43)));
@@ -160,7 +168,7 @@ impl<'a> Block<'a> {
 
     /// Runs a path until it splits, joins, waits, exits, or the turn is over.
     fn follow(&mut self, warp: usize, index: usize, end: u64) -> Result<(), Fault> {
-        let Common { machine, memory, findings, launch, kernel } = self.common;
+        let Common { machine, memory, findings, launch, kernel, order } = self.common;
         let registers = self.registers_of(warp);
         let local = kernel.local_bytes as usize * 32;
         let mut ctx = Ctx {
@@ -169,6 +177,9 @@ impl<'a> Block<'a> {
             shared: &mut self.shared,
             copies: &mut self.copies[warp],
             local: &mut self.local[warp * local..][..local],
+            local_written: &mut self.local_written[warp * local..][..local],
+            order,
+            presence: &mut self.presence,
             launch,
             kernel,
             machine,
@@ -192,6 +203,7 @@ impl<'a> Block<'a> {
             }
             let op = &ops[at as usize];
             count(&mut self.counters, mask);
+            ctx.shared.sync(warp as u32);
             // SAFETY: lowered for this kernel.
             unsafe { (op.run)(&mut ctx, op, mask) };
             for path in (0..w.paths.len()).rev() {
@@ -293,6 +305,7 @@ impl<'a> Block<'a> {
                     let members = first.map_or(0, |lane| members[lane]);
                     if members & w.alive & !mask == 0 {
                         if mask != 0 {
+                            ctx.shared.sync(warp as u32);
                             // SAFETY: lowered for this kernel.
                             unsafe { (op.run)(&mut ctx, op, mask) };
                             if let Some(fault) = ctx.fault {

@@ -24,14 +24,19 @@ mod integer;
 mod lanes;
 mod lower;
 mod matrix;
+#[cfg(target_arch = "x86_64")]
+mod matrix_f32;
 mod modifiers;
 mod number;
 mod op;
+mod order;
 mod rounded;
 mod schedule;
 mod shared;
 mod special;
 mod warp;
+mod word;
+mod words;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +48,7 @@ use block::{Block, Common};
 pub use lanes::Level;
 pub use lower::coverage;
 use op::Op;
+use order::Order;
 use special::Fixed;
 
 /// What the executor models of a GPU.
@@ -186,9 +192,10 @@ pub fn launch(
     launch: &Launch<'_>,
 ) -> Result<Counters, Fault> {
     let kernel = launch.kernel;
-    let common = Common { machine, memory, findings, launch, kernel };
     let [x, y, z] = launch.grid.map(u64::from);
     let blocks = x * y * z;
+    let order = &Order::new(memory, blocks, machine.checks);
+    let common = Common { machine, memory, findings, launch, kernel, order };
     // Blocks in an order that a seed decides: a stride that shares no factor with their number.
     let mut random = schedule::Random::new(machine.seed);
     let stride = loop {
