@@ -35,6 +35,9 @@ struct Run {
     /// Leave out the checks that only find bugs.
     #[arg(long)]
     no_checks: bool,
+    /// Count instructions by class, memory traffic and bank conflicts, and model a bound of the time.
+    #[arg(long)]
+    counters: bool,
     /// End the program at its first finding.
     #[arg(long)]
     strict: bool,
@@ -118,6 +121,7 @@ fn command(run: &Run, folder: &Path, report: &Path) -> Command {
         .env("PTXSIM_SEED", run.seed.to_string())
         .env("PTXSIM_MMA", format!("{:?}", run.mma).to_lowercase())
         .env("PTXSIM_CHECKS", flag(!run.no_checks))
+        .env("PTXSIM_COUNTERS", flag(run.counters))
         .env("PTXSIM_STRICT", flag(run.strict))
         .env("PTXSIM_QUIET", flag(run.quiet))
         .env("PTXSIM_REPORT", report);
@@ -135,7 +139,7 @@ fn exit_code(status: ExitStatus) -> u8 {
 
 fn print(summary: &Summary) {
     eprintln!("ptxsim: {}, seed {}", summary.device, summary.seed);
-    if !summary.kernels.is_empty() {
+    if !summary.kernels.is_empty() && summary.run.counted.is_none() {
         let columns = ["kernel", "launches", "warp instructions", "thread instructions"];
         let width =
             summary.kernels.keys().map(String::len).max().unwrap_or(0).max(columns[0].len());
@@ -148,6 +152,7 @@ fn print(summary: &Summary) {
             );
         }
     }
+    eprint!("{}", ptxsim::profile::Kernels(&summary.kernels));
     match summary.findings.len() {
         0 => eprintln!("no findings"),
         n => eprintln!("findings: {n}"),

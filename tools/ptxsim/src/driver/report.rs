@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::state::{Driver, GraphUse, try_driver};
-use crate::exec::Counters;
 use crate::finding::{Finding, Kind};
+use crate::profile::Profile;
 
 /// Exit code for findings in a program that would have succeeded.
 pub const EXIT_FINDINGS: i32 = 70;
@@ -15,7 +15,7 @@ pub const EXIT_FINDINGS: i32 = 70;
 #[derive(Debug, Default)]
 pub struct Report {
     pub notes: Vec<String>,
-    kernels: BTreeMap<String, KernelCounts>,
+    pub kernels: BTreeMap<String, Profile>,
 }
 
 /// The report file.
@@ -26,24 +26,9 @@ pub struct Summary {
     pub findings: Vec<Finding>,
     /// Explanations of refused calls.
     pub notes: Vec<String>,
-    pub kernels: BTreeMap<String, KernelCounts>,
-}
-
-/// Sums over a kernel's launches.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KernelCounts {
-    pub launches: u64,
-    pub warp_instructions: u64,
-    pub thread_instructions: u64,
-}
-
-impl Report {
-    pub fn count(&mut self, kernel: &str, counters: &Counters) {
-        let sum = self.kernels.entry(kernel.to_owned()).or_default();
-        sum.launches += 1;
-        sum.warp_instructions += counters.warp_instructions;
-        sum.thread_instructions += counters.thread_instructions;
-    }
+    pub kernels: BTreeMap<String, Profile>,
+    /// Over all kernels.
+    pub run: Profile,
 }
 
 /// What is still allocated, and not on its way to be freed, becomes findings.
@@ -83,12 +68,15 @@ pub(super) fn end_process(d: &Driver) -> ! {
 }
 
 fn write(d: &Driver) {
+    let mut run = Profile::default();
+    d.report.kernels.values().for_each(|kernel| run.add(kernel));
     let summary = Summary {
         device: d.options.device.name.to_owned(),
         seed: d.options.seed,
         findings: d.findings.list(),
         notes: d.report.notes.clone(),
         kernels: d.report.kernels.clone(),
+        run,
     };
     let Some(path) = &d.options.report else {
         for finding in &summary.findings {
