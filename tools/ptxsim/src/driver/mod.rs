@@ -32,6 +32,6 @@ mod symbols;
 mod table;
 mod work;
 
-pub use report::{EXIT_FINDINGS, KernelCounts, Summary};
+pub use report::{EXIT_FINDINGS, Summary};
 pub use state::{find_leaks, findings, start};
 pub use status::Status;

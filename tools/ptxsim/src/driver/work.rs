@@ -11,6 +11,7 @@ use super::status::{Result, Status};
 use crate::exec::Fault;
 use crate::finding::Kind;
 use crate::memory::{BadRange, Home};
+use crate::model::Launched;
 
 /// One operation of a stream or a graph's node.
 #[derive(Debug, Clone)]
@@ -185,7 +186,8 @@ impl Driver {
             call.program.launch(&machine, &self.memory, &self.findings, &request)
         }))
         .unwrap_or_else(|_| Err(Fault::LaunchFailure("a bug in the simulator, see above".into())));
-        let name = &call.program.kernels()[call.kernel].name;
+        let info = &call.program.kernels()[call.kernel];
+        let name = &info.name;
         match result {
             Ok(counters) => {
                 let device = self.options.device;
@@ -193,7 +195,14 @@ impl Driver {
                 let rate =
                     f64::from(device.multiprocessors) * 4.0 * f64::from(device.clock_khz) / 1e3;
                 let took = OVERHEAD + counters.warp_instructions as f64 / rate;
-                self.report.count(name, &counters);
+                let launched = Launched {
+                    grid: call.grid,
+                    block: call.block,
+                    registers: info.capped_registers(),
+                    shared_bytes: info.static_shared_bytes + call.shared_bytes,
+                };
+                let profile = self.report.kernels.entry(name.clone()).or_default();
+                profile.count(device, launched, &counters);
                 Ok(took)
             }
             Err(fault) => {

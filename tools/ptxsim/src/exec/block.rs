@@ -1,6 +1,7 @@
 //! Runs one block: its warps take turns in a seeded order, from barrier to barrier.
 
 use super::copy::Copies;
+use super::count::Tally;
 use super::lanes::{FULL, each, load, load_bits, store, store_bits};
 use super::op::{Barrier, Ctx, Flow, Op, Reduction, UNGUARDED};
 use super::order::{Order, Presence};
@@ -42,6 +43,8 @@ pub struct Block<'a> {
     barriers: [Gate; BARRIERS],
     random: Random,
     pub counters: Counters,
+    /// With `Machine::counters`.
+    pub tally: Option<Tally>,
 }
 
 /// A cache line: register files are aligned to it.
@@ -70,7 +73,7 @@ enum Turn {
 
 impl<'a> Block<'a> {
     pub fn new(common: Common<'a>) -> Self {
-        let Common { machine, launch, kernel, .. } = common;
+        let Common { machine, memory, launch, kernel, .. } = common;
         let warps = launch.threads().div_ceil(32) as usize;
         let shared = (kernel.static_shared_bytes + launch.shared_bytes) as usize;
         let lines = kernel.code.register_bytes as usize / 64;
@@ -87,6 +90,7 @@ impl<'a> Block<'a> {
             barriers: [Gate::default(); BARRIERS],
             random: Random::new(0),
             counters: Counters::default(),
+            tally: machine.counters.then(|| Tally::new(kernel, memory)),
         }
     }
 
@@ -95,6 +99,7 @@ impl<'a> Block<'a> {
         let Common { machine, launch, kernel, .. } = self.common;
         let threads = launch.threads();
         self.index = index;
+        self.tally.iter_mut().for_each(Tally::next_block);
         self.shared.clear();
         self.local_written.fill(0);
         self.presence = self.common.order.enter(index);
@@ -204,6 +209,9 @@ impl<'a> Block<'a> {
             let op = &ops[at as usize];
             count(&mut self.counters, mask);
             ctx.shared.sync(warp as u32);
+            if let Some(tally) = &mut self.tally {
+                tally.note(&ctx, at, op, mask);
+            }
             // SAFETY: lowered for this kernel.
             unsafe { (op.run)(&mut ctx, op, mask) };
             for path in (0..w.paths.len()).rev() {
@@ -233,6 +241,11 @@ impl<'a> Block<'a> {
                 mask &= if op.guard_negated { !bits } else { bits };
             }
             count(&mut self.counters, mask);
+            if let Some(tally) = &mut self.tally
+                && op.flow != Flow::Together
+            {
+                tally.note(&ctx, at, op, mask);
+            }
             match op.flow {
                 Flow::Next => {
                     if mask != 0 {
@@ -304,6 +317,10 @@ impl<'a> Block<'a> {
                     let first = each(mask).next();
                     let members = first.map_or(0, |lane| members[lane]);
                     if members & w.alive & !mask == 0 {
+                        // Counted when it runs: not when some lanes come and wait for others.
+                        if let Some(tally) = &mut self.tally {
+                            tally.note(&ctx, at, op, mask);
+                        }
                         if mask != 0 {
                             ctx.shared.sync(warp as u32);
                             // SAFETY: lowered for this kernel.

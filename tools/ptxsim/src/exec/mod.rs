@@ -10,18 +10,23 @@ mod access;
 mod address;
 mod approximate;
 mod atomic;
+mod banks;
 mod bits;
 mod blame;
 mod block;
+mod class;
 mod collective;
 mod compare;
 mod control;
 mod convert;
 mod copy;
+mod count;
+pub mod counters;
 mod float;
 mod half;
 mod integer;
 mod lanes;
+mod latency;
 mod lower;
 mod matrix;
 #[cfg(target_arch = "x86_64")]
@@ -32,6 +37,7 @@ mod op;
 mod order;
 mod rounded;
 mod schedule;
+mod sectors;
 mod shared;
 mod special;
 mod warp;
@@ -45,6 +51,7 @@ use crate::finding::{Findings, Place};
 use crate::memory::Memory;
 use crate::ptx::{self, ast};
 use block::{Block, Common};
+pub use counters::{Class, Counters, Detail};
 pub use lanes::Level;
 pub use lower::coverage;
 use op::Op;
@@ -62,6 +69,8 @@ pub struct Machine {
     pub seed: u64,
     /// Off: no race, initialisation and bounds checks beyond what protects the host.
     pub checks: bool,
+    /// Counts more than instructions; see [`Detail`].
+    pub counters: bool,
 }
 
 /// One kernel launch.
@@ -113,6 +122,8 @@ struct Code {
     register_bytes: u32,
     /// Line of the PTX and lines of the source, per instruction.
     lines: Vec<(u32, Vec<String>)>,
+    /// For the counters, per instruction.
+    kinds: Vec<class::Kind>,
 }
 
 impl Kernel {
@@ -158,20 +169,6 @@ pub enum Fault {
     LaunchFailure(String),
 }
 
-/// What a launch did. Sums over warps unless said otherwise.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Counters {
-    pub warp_instructions: u64,
-    pub thread_instructions: u64,
-}
-
-impl Counters {
-    fn add(&mut self, other: &Counters) {
-        self.warp_instructions += other.warp_instructions;
-        self.thread_instructions += other.thread_instructions;
-    }
-}
-
 /// Lowers every kernel of a module for the best instructions this machine has; the error names the
 /// instruction and its line.
 pub fn load(text: &str, memory: &Memory) -> Result<LoadedModule, ptx::Error> {
@@ -206,6 +203,7 @@ pub fn launch(
     };
     let next = AtomicU64::new(0);
     let result = Mutex::new((Counters::default(), None));
+    let tally: Mutex<Option<count::Tally>> = Mutex::new(None);
     let work = || {
         let mut block = Block::new(common);
         loop {
@@ -222,6 +220,13 @@ pub fn launch(
             }
         }
         result.lock().unwrap_or_else(|e| e.into_inner()).0.add(&block.counters);
+        if let Some(mine) = block.tally {
+            let mut all = tally.lock().unwrap_or_else(|e| e.into_inner());
+            match &mut *all {
+                Some(all) => all.merge(mine),
+                None => *all = Some(mine),
+            }
+        }
     };
     std::thread::scope(|scope| {
         for _ in 1..machine.threads.min(blocks as usize) {
@@ -231,7 +236,11 @@ pub fn launch(
     });
     match result.into_inner().unwrap_or_else(|e| e.into_inner()) {
         (_, Some(fault)) => Err(fault),
-        (counters, None) => Ok(counters),
+        (counters, None) => {
+            let tally = tally.into_inner().unwrap_or_else(|e| e.into_inner());
+            let detail = tally.map(|tally| Box::new(tally.detail(launch)));
+            Ok(Counters { detail, ..counters })
+        }
     }
 }
 

@@ -39,9 +39,12 @@ impl Bug {
     }
 }
 
-const BUGS: [Bug; 16] = [
+const BUGS: [Bug; 20] = [
     Bug::new("races", "write_read", SharedRace),
     Bug::new("races", "reuse", SharedRace),
+    Bug::new("races", "lockstep", SharedRace),
+    Bug::new("races", "neighbour", GlobalRace),
+    Bug::new("races", "plain_add", GlobalRace).by(0..2, 0..1, 0..1),
     Bug::new("async", "lax_wait", AsyncCopyRace).of(128).by(0..2, 0..4, 0..32),
     Bug::new("async", "no_wait", AsyncCopyRace).of(128).by(0..2, 0..4, 0..32),
     // The first row whose formula leads astray is the fifth: lanes 16 to 31.
@@ -51,6 +54,7 @@ const BUGS: [Bug; 16] = [
     Bug::new("memory", "misaligned", Misaligned),
     Bug::new("memory", "global", UninitialisedRead),
     Bug::new("memory", "shared", UninitialisedRead).by(0..2, 0..1, 8..9),
+    Bug::new("memory", "local", UninitialisedRead),
     Bug::new("memory", "array_end", OutOfBounds).by(0..2, 7..8, 16..17),
     Bug::new("barriers", "divergent", DivergentBarrier).by(0..2, 0..1, 16..17),
     Bug::new("barriers", "mismatch", BarrierMismatch),

@@ -21,7 +21,7 @@ pub use coverage::coverage;
 use super::lanes::{Level, Operation};
 use super::op::{Access, Flow, Op, UNGUARDED};
 use super::special::Fixed;
-use super::{Code, Kernel, LoadedModule};
+use super::{Code, Kernel, LoadedModule, class, latency};
 use crate::memory::{Home, Memory};
 use crate::ptx::Error;
 use crate::ptx::analysis::{Analysis, analyse};
@@ -142,7 +142,9 @@ fn kernel(
         let op = lowering.instruction(index, instruction)?;
         lowering.code.ops.push(op);
         lowering.code.lines.push(lines(module, instruction));
+        lowering.code.kinds.push(class::classify(instruction));
     }
+    latency::analyse(function, &mut lowering.code.kinds);
     let limits = function.limits;
     let max_threads =
         limits.max_threads.or(limits.required_threads).map_or(1024, |t| t.iter().product());
