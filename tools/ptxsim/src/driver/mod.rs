@@ -22,6 +22,7 @@ mod memory;
 mod misc;
 mod module;
 mod occupancy;
+mod pending;
 mod pool;
 mod queue;
 mod report;

@@ -131,8 +131,8 @@ impl Driver {
         let start = op.start();
         let took = match &op.work {
             Work::Marker => Ok(0.0),
-            Work::Kernel(kernel) => self.run_kernel(kernel),
-            Work::Copy(copy) => self.run_copy(copy),
+            Work::Kernel(kernel) => self.run_kernel(kernel, &op.done),
+            Work::Copy(copy) => self.run_copy(copy, &op.done),
             Work::Fill(fill) => self.run_fill(fill),
             Work::Host(HostCall { function, data }) => {
                 if let Some(function) = *function {
@@ -171,7 +171,8 @@ impl Driver {
         self.queue.drop_context(context);
     }
 
-    fn run_kernel(&mut self, call: &KernelCall) -> Outcome {
+    fn run_kernel(&mut self, call: &KernelCall, done: &Arc<Completion>) -> Outcome {
+        let known = self.findings.len();
         let request = Request {
             kernel: call.kernel,
             grid: call.grid,
@@ -186,6 +187,7 @@ impl Driver {
             call.program.launch(&machine, &self.memory, &self.findings, &request)
         }))
         .unwrap_or_else(|_| Err(Fault::LaunchFailure("a bug in the simulator, see above".into())));
+        self.blame_pending(known, done);
         let info = &call.program.kernels()[call.kernel];
         let name = &info.name;
         match result {
@@ -216,7 +218,7 @@ impl Driver {
         }
     }
 
-    fn run_copy(&mut self, copy: &Copy) -> Outcome {
+    fn run_copy(&mut self, copy: &Copy, done: &Completion) -> Outcome {
         let bytes = copy.bytes;
         let memory = &self.memory;
         let mut uninitialised = None;
@@ -244,7 +246,9 @@ impl Driver {
         };
         if let Some(address) = uninitialised {
             let what = memory.describe(address, 1);
-            let message = format!("a copy to the host reads bytes never written, first {what}");
+            let why = self.pending_writer(address, done);
+            let message =
+                format!("a copy to the host reads bytes never written, first {what}{why}");
             self.find(Kind::UninitialisedRead, message);
         }
         checked.map_err(|bad| self.bad_range("a copy", bad))?;

@@ -21,29 +21,43 @@ const ROLE: &str = "PTXSIM_TEST_BUG";
 const N: usize = 256;
 
 /// A program, the finding that its bug gives and, where that is in a kernel, the kernel of `memory.cu`.
-type Bug = (&'static str, fn(&Session, bool), Kind, Option<&'static str>);
+/// And a part of the message.
+type Bug = (&'static str, fn(&Session, bool), Kind, Option<&'static str>, &'static str);
 
 const BUGS: [Bug; 11] = [
-    ("freed before", freed_before, Kind::UseAfterFree, Some("copied")),
-    ("freed beside", freed_beside, Kind::UseAfterFree, Some("copied")),
-    ("double free", double_free, Kind::DoubleFree, None),
-    ("leak", leak, Kind::Leak, None),
-    ("few parameters", few_parameters, Kind::BadLaunch, None),
-    ("wrong bytes", wrong_bytes, Kind::BadLaunch, None),
-    ("little shared", little_shared, Kind::OutOfBounds, Some("reversed")),
-    ("much shared", much_shared, Kind::BadLaunch, None),
-    ("no event", no_event, Kind::UninitialisedRead, Some("copied")),
-    ("early copy", early_copy, Kind::UninitialisedRead, None),
-    ("small copy", small_copy, Kind::UninitialisedRead, None),
+    ("freed before", freed_before, Kind::UseAfterFree, Some("copied"), "freed by cuMemFree"),
+    ("freed beside", freed_beside, Kind::UseAfterFree, Some("copied"), "freed by cuMemFreeAsync"),
+    ("double free", double_free, Kind::DoubleFree, None, "already freed by cuMemFree"),
+    ("leak", leak, Kind::Leak, None, "1024 bytes"),
+    ("few parameters", few_parameters, Kind::BadLaunch, None, "parameter 2 of 3"),
+    ("wrong bytes", wrong_bytes, Kind::BadLaunch, None, "buffer of 16 bytes"),
+    ("little shared", little_shared, Kind::OutOfBounds, Some("reversed"), "there are 256 bytes"),
+    ("much shared", much_shared, Kind::BadLaunch, None, "49152 are allowed"),
+    (
+        "no event",
+        no_event,
+        Kind::UninitialisedRead,
+        Some("copied"),
+        "; kernel copied, which has a pointer there, was asked for earlier",
+    ),
+    (
+        "early copy",
+        early_copy,
+        Kind::UninitialisedRead,
+        None,
+        "; kernel copied, which has a pointer there, was asked for earlier",
+    ),
+    ("small copy", small_copy, Kind::UninitialisedRead, None, "first byte 256 of allocation"),
 ];
 
 #[test]
 fn each_is_found_and_its_mended_twin_is_silent() {
-    for (name, _, kind, kernel) in BUGS {
-        let (code, findings) = run(name, "bug");
-        assert_eq!(code, EXIT_FINDINGS, "{name}");
+    for (name, _, kind, kernel, words) in BUGS {
+        let (code, findings, shown) = run(name, "bug");
+        assert_eq!(code, EXIT_FINDINGS, "{name}: {shown}");
         let [found] = &findings[..] else { panic!("{name}: expected one, found {findings:?}") };
         assert_eq!(found.kind, kind, "{name}: {found}");
+        assert!(found.message.contains(words), "{name}: {found}");
         if let Some(kernel) = kernel {
             assert!(is_at(found, &guilty_lines("memory", kernel)), "{name}: {found}");
             let place = found.place.as_ref().unwrap();
@@ -51,8 +65,12 @@ fn each_is_found_and_its_mended_twin_is_silent() {
             assert_eq!(place.kernel, kernel);
         }
         row(name, found);
-        let (code, findings) = run(name, "mended");
-        assert_eq!((code, findings), (0, vec![]), "{name}");
+        if kernel.is_some() {
+            assert!(quotes_the_line(&shown, found), "{name}: {shown}");
+        }
+        let (code, findings, shown) = run(name, "mended");
+        assert_eq!((code, findings), (0, vec![]), "{name}: {shown}");
+        assert!(shown.trim_end().ends_with("no findings"), "{shown}");
     }
 }
 
@@ -60,16 +78,29 @@ fn each_is_found_and_its_mended_twin_is_silent() {
 /// is surely the old bytes.
 #[test]
 fn pinned_memory_read_too_early_is_surely_old() {
-    assert_eq!(run("no wait", "bug"), (9, vec![]));
-    assert_eq!(run("no wait", "mended"), (0, vec![]));
+    let outcome = |which| {
+        let (code, findings, _) = run("no wait", which);
+        (code, findings)
+    };
+    assert_eq!(outcome("bug"), (9, vec![]));
+    assert_eq!(outcome("mended"), (0, vec![]));
 }
 
-/// Exit code and findings.
-fn run(name: &str, which: &str) -> (i32, Vec<Finding>) {
+/// The terminal shows the text of the line, which the test reads for itself.
+fn quotes_the_line(shown: &str, found: &Finding) -> bool {
+    let source = std::fs::read_to_string(format!("{HERE}/memory.cu")).unwrap();
+    let at = found.place.as_ref().unwrap().source[0].as_str();
+    let line: usize = at.rsplit_once(':').unwrap().1.parse().unwrap();
+    let text = source.lines().nth(line - 1).unwrap();
+    shown.contains(&format!("   --> {at}\n{line:>5} | {text}\n"))
+}
+
+/// Exit code, findings, and what the terminal shows.
+fn run(name: &str, which: &str) -> (i32, Vec<Finding>, String) {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report.json");
     let output = Command::new(env!("CARGO_BIN_EXE_ptxsim"))
-        .args(["run", "--quiet", "--report"])
+        .args(["run", "--quiet", "--sources", HERE, "--report"])
         .arg(&report)
         .arg("--")
         .arg(std::env::current_exe().unwrap())
@@ -80,7 +111,8 @@ fn run(name: &str, which: &str) -> (i32, Vec<Finding>) {
     let text = String::from_utf8_lossy(&output.stderr);
     let json = std::fs::read(report).unwrap_or_else(|e| panic!("{name}: {e}: {text}"));
     let summary: Summary = serde_json::from_slice(&json).unwrap();
-    (output.status.code().unwrap_or_else(|| panic!("{name}: {text}")), summary.findings)
+    let code = output.status.code().unwrap_or_else(|| panic!("{name}: {text}"));
+    (code, summary.findings, text.into_owned())
 }
 
 /// Not a test of its own: the programs.
