@@ -74,11 +74,13 @@ impl Operation for CopyAsync {
                     let copy = ctx.copies.pending.back_mut();
                     copy.map_or(std::ptr::null_mut(), |copy| copy.data[lane].as_mut_ptr())
                 };
-                if whole && read == 16 && from.is_multiple_of(16) {
-                    if let Some(place) = readable(ctx, from, 16) {
-                        place.copy_to_nonoverlapping(data(ctx), 16);
-                        continue;
-                    }
+                if whole
+                    && read == 16
+                    && from.is_multiple_of(16)
+                    && let Some(place) = readable::<[u8; 16]>(ctx, from)
+                {
+                    data(ctx).cast::<[u8; 16]>().write(place.read());
+                    continue;
                 }
                 if !from.is_multiple_of(bytes as u64) {
                     ctx.misaligned(op, lane, from, bytes, Deed::Read);
@@ -122,10 +124,9 @@ impl Operation for WaitGroup {
             due &= mask & copy.lanes;
             copy.lanes &= !due;
             for lane in each(due) {
-                let (to, bytes) = (copy.to[lane] as usize, copy.bytes);
-                shared.data[to..to + bytes].copy_from_slice(&copy.data[lane][..bytes]);
-                if !(bytes == 16 && shared.land_line(*warp, lane as u8, to as u64)) {
-                    shared.land(*warp, lane as u8, to as u64, bytes);
+                let (to, data) = (u64::from(copy.to[lane]), &copy.data[lane]);
+                if copy.bytes < 16 || !shared.land_line(*warp, lane as u8, to, data) {
+                    shared.land(*warp, lane as u8, to, &data[..copy.bytes]);
                 }
             }
         }

@@ -164,12 +164,13 @@ impl Shared {
         }
     }
 
-    /// It has landed: this lane has written the bytes now.
-    pub fn land(&mut self, warp: u32, lane: u8, address: u64, bytes: usize) {
+    /// It lands: this lane writes the bytes now.
+    pub fn land(&mut self, warp: u32, lane: u8, address: u64, data: &[u8]) {
+        let range = address as usize..address as usize + data.len();
+        self.data[range.clone()].copy_from_slice(data);
         if self.checks {
-            let start = address as usize;
-            self.states[start..start + bytes].iter_mut().for_each(|state| *state &= !LANDING);
-            self.write(warp, lane, address, bytes);
+            self.states[range].iter_mut().for_each(|state| *state &= !LANDING);
+            self.write(warp, lane, address, data.len());
         }
     }
 
@@ -191,7 +192,7 @@ impl Shared {
         let w = warp as usize % WARPS;
         let who = Who { warp, lane: SEVERAL, now: self.now[w], known: &self.known[w] };
         let word = &mut self.lines[line];
-        let good = self.states[bytes.clone()] == [WRITTEN; LINE]
+        let good = *of_line(&mut self.states, bytes.clone()) == [WRITTEN; LINE]
             && !word.split
             && word.read(who, 0xF) == Verdict::Good;
         good.then(|| self.data[bytes].as_ptr())
@@ -212,29 +213,27 @@ impl Shared {
     #[inline(always)]
     pub fn begin_line(&mut self, warp: u32, lane: u8, address: u64) -> bool {
         let Some((line, bytes)) = self.line(address) else { return false };
-        let states = &mut self.states[bytes];
-        let mut any = 0;
-        for state in states.iter() {
-            any |= *state;
-        }
+        let states = of_line(&mut self.states, bytes);
+        let landing = u128::from_ne_bytes(*states) & u128::from_ne_bytes([LANDING; LINE]);
         let w = warp as usize % WARPS;
         let who = Who { warp, lane, now: self.now[w], known: &self.known[w] };
-        if any & LANDING != 0 || !self.lines[line].write_plainly(who) {
+        if landing != 0 || !self.lines[line].write_plainly(who) {
             return false;
         }
-        states.fill(WRITTEN | LANDING);
+        *states = [WRITTEN | LANDING; LINE];
         true
     }
 
-    /// Notes that such a copy has landed, likewise.
+    /// Such a copy lands, likewise.
     #[inline(always)]
-    pub fn land_line(&mut self, warp: u32, lane: u8, address: u64) -> bool {
+    pub fn land_line(&mut self, warp: u32, lane: u8, address: u64, data: &[u8; LINE]) -> bool {
         let Some((line, bytes)) = self.line(address) else { return false };
         let w = warp as usize % WARPS;
         let who = Who { warp, lane, now: self.now[w], known: &self.known[w] };
         let good = self.lines[line].write_plainly(who);
         if good {
-            self.states[bytes].fill(WRITTEN);
+            *of_line(&mut self.states, bytes.clone()) = [WRITTEN; LINE];
+            *of_line(&mut self.data, bytes) = *data;
         }
         good
     }
@@ -282,6 +281,12 @@ impl Shared {
         }
         verdict
     }
+}
+
+/// The bytes of a line.
+#[inline(always)]
+fn of_line(all: &mut [u8], bytes: std::ops::Range<usize>) -> &mut [u8; LINE] {
+    all[bytes].first_chunk_mut().expect("a line is within shared memory")
 }
 
 /// The words that `bytes` from `start` touch, each with the bits of its bytes.
@@ -417,7 +422,7 @@ mod tests {
         s.begin(0, 16);
         assert_eq!(s.read(0, 3, 0, 4), Verdict::Landing);
         assert_eq!(s.write(0, 3, 12, 4), Verdict::Landing);
-        s.land(0, 3, 0, 16);
+        s.land(0, 3, 0, &[0; 16]);
         assert_eq!(s.read(0, 3, 0, 4), Verdict::Good);
         // Waiting is the lane's own affair: the others still have to meet it.
         assert_eq!(s.read(0, 4, 0, 4), race(0, 3, true));

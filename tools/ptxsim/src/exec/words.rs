@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use super::access::{Deed, In, Space, addresses};
 use super::lanes::{FULL, LANES, Lanes, Operation, each, store};
 use super::op::{Ctx, Op};
-use crate::memory::{INITIALISED, UNADDRESSABLE};
+use crate::memory::{INITIALISED, UNADDRESSABLE, UNINITIALISED};
 
 /// `ld` of `COUNT` words.
 pub struct LoadWords<S, const COUNT: usize>(PhantomData<S>);
@@ -19,29 +19,28 @@ impl<S: In, const COUNT: usize> Operation for LoadWords<S, COUNT> {
         unsafe {
             let at = addresses(ctx, op);
             let results = &ctx.kernel.code.lists[op.list as usize];
-            if mask == FULL && S::SPACE == Space::Global && are_consecutive::<COUNT>(&at) {
-                if let Some(from) = readable(ctx, at[0], 4 * COUNT * LANES) {
-                    let words = &*from.cast::<[[u32; COUNT]; LANES]>();
-                    for i in 0..COUNT {
-                        let mut lanes = [0; LANES];
-                        for (lane, words) in lanes.iter_mut().zip(words) {
-                            *lane = words[i];
-                        }
-                        store(ctx.registers, results[i], FULL, lanes);
+            if mask == FULL
+                && S::SPACE == Space::Global
+                && are_consecutive::<COUNT>(&at)
+                && let Some(from) = readable::<[[u32; COUNT]; LANES]>(ctx, at[0])
+            {
+                for i in 0..COUNT {
+                    let mut lanes = [0; LANES];
+                    for (lane, words) in lanes.iter_mut().zip(&*from) {
+                        *lane = words[i];
                     }
-                    return;
+                    store(ctx.registers, results[i], FULL, lanes);
                 }
+                return;
             }
             if mask == FULL && are_alike(&at) {
                 let from = match S::SPACE {
-                    Space::Global => match at[0].is_multiple_of(4 * COUNT as u64) {
-                        true => readable(ctx, at[0], 4 * COUNT),
-                        false => None,
-                    },
-                    _ => ctx.shared.read_by_all(ctx.warp, at[0], 4 * COUNT),
+                    _ if !at[0].is_multiple_of(4 * COUNT as u64) => None,
+                    Space::Global => readable::<[u32; COUNT]>(ctx, at[0]),
+                    _ => ctx.shared.read_by_all(ctx.warp, at[0], 4 * COUNT).map(<*const u8>::cast),
                 };
                 if let Some(from) = from {
-                    let words = from.cast::<[u32; COUNT]>().read_unaligned();
+                    let words = from.read_unaligned();
                     for i in 0..COUNT {
                         store(ctx.registers, results[i], FULL, [words[i]; LANES]);
                     }
@@ -75,16 +74,17 @@ impl<S: In, const COUNT: usize> Operation for StoreWords<S, COUNT> {
             let word = |ctx: &Ctx<'_>, i: usize, lane: usize| {
                 ctx.registers.add(values[i] as usize).cast::<u32>().add(lane).read()
             };
-            if mask == FULL && S::SPACE == Space::Global && are_consecutive::<COUNT>(&at) {
-                if let Some(to) = writable(ctx, at[0], 4 * COUNT * LANES) {
-                    let to = &mut *to.cast::<[[u32; COUNT]; LANES]>();
-                    for i in 0..COUNT {
-                        for (lane, words) in to.iter_mut().enumerate() {
-                            words[i] = word(ctx, i, lane);
-                        }
+            if mask == FULL
+                && S::SPACE == Space::Global
+                && are_consecutive::<COUNT>(&at)
+                && let Some(to) = writable::<[[u32; COUNT]; LANES]>(ctx, at[0])
+            {
+                for i in 0..COUNT {
+                    for (lane, words) in (*to).iter_mut().enumerate() {
+                        words[i] = word(ctx, i, lane);
                     }
-                    return;
                 }
+                return;
             }
             for lane in each(mask) {
                 let value: [u32; COUNT] = std::array::from_fn(|i| word(ctx, i, lane));
@@ -117,54 +117,53 @@ fn are_alike(at: &Lanes<u64>) -> bool {
     differing == 0
 }
 
-/// The place of words that may plainly be read without any finding.
+/// The place of a `T`, which is whole words, that may plainly be read without any finding.
 #[inline(always)]
-pub fn readable(ctx: &Ctx<'_>, address: u64, bytes: usize) -> Option<*const u8> {
-    if !ctx.memory.contains(address, bytes as u64) {
+pub fn readable<T>(ctx: &Ctx<'_>, address: u64) -> Option<*const T> {
+    if !address.is_multiple_of(4) || !ctx.memory.contains(address, size_of::<T>() as u64) {
         return None;
     }
-    // SAFETY: in the range.
+    let words = size_of::<T>() / 4;
+    // SAFETY: in the range, which starts at a whole word; so do states, of bytes, and entries.
     unsafe {
-        let states = std::slice::from_raw_parts(ctx.memory.state(address), bytes);
-        let mut all = INITIALISED;
+        let states = std::slice::from_raw_parts(ctx.memory.state(address).cast::<u32>(), words);
+        let mut all = u32::MAX;
         for &state in states {
             all &= state;
         }
-        let good =
-            all == INITIALISED && ctx.order.is_clear(ctx.presence, writers(ctx, address, bytes));
-        good.then(|| ctx.memory.data(address).cast_const())
+        let entries = std::slice::from_raw_parts(ctx.memory.writer(address), words);
+        let good = all == u32::from_ne_bytes([INITIALISED; 4])
+            && ctx.order.is_clear(ctx.presence, entries);
+        good.then(|| ctx.memory.data(address).cast_const().cast())
     }
 }
 
-/// The place of words that may plainly be written, as which they are noted.
+/// The place of a `T` that may plainly be written, as which it is noted.
 #[inline(always)]
-fn writable(ctx: &mut Ctx<'_>, address: u64, bytes: usize) -> Option<*mut u8> {
-    if !ctx.memory.contains(address, bytes as u64) {
+fn writable<T>(ctx: &mut Ctx<'_>, address: u64) -> Option<*mut T> {
+    if !address.is_multiple_of(4) || !ctx.memory.contains(address, size_of::<T>() as u64) {
         return None;
     }
-    // SAFETY: in the range.
+    let words = size_of::<T>() / 4;
+    // SAFETY: as for `readable`.
     unsafe {
-        let states = std::slice::from_raw_parts_mut(ctx.memory.state(address), bytes);
-        let mut all = true;
+        let states = ctx.memory.state(address).cast::<u32>();
+        let states = std::slice::from_raw_parts_mut(states, words);
+        let mut all = u32::MAX;
         for &state in states.iter() {
-            all &= state != UNADDRESSABLE;
+            all &= state;
         }
-        let entries = writers(ctx, address, bytes);
-        if !all || !ctx.order.is_clear(ctx.presence, entries) {
+        let entries = std::slice::from_raw_parts_mut(ctx.memory.writer(address), words);
+        let addressable = u32::from_ne_bytes([ADDRESSABLE; 4]);
+        if all & addressable != addressable || !ctx.order.is_clear(ctx.presence, entries) {
             return None;
         }
-        states.fill(INITIALISED);
+        states.fill(u32::from_ne_bytes([INITIALISED; 4]));
         ctx.order.write_words(ctx.presence, entries);
-        Some(ctx.memory.data(address))
+        Some(ctx.memory.data(address).cast())
     }
 }
 
-/// Entries of the table of writers for whole words.
-///
-/// # Safety
-/// The words are in the memory's range.
-#[inline(always)]
-unsafe fn writers<'m>(ctx: &Ctx<'m>, address: u64, bytes: usize) -> &'m mut [u32] {
-    // SAFETY: the caller's.
-    unsafe { std::slice::from_raw_parts_mut(ctx.memory.writer(address), bytes / 4) }
-}
+/// A bit of the states of all bytes that are in an allocation.
+const ADDRESSABLE: u8 = INITIALISED & UNINITIALISED;
+const _: () = assert!(ADDRESSABLE != 0 && UNADDRESSABLE & ADDRESSABLE == 0);
