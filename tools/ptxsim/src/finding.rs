@@ -98,6 +98,11 @@ impl Findings {
         }
     }
 
+    /// Changes those from the `first` on.
+    pub fn amend(&self, first: usize, change: impl FnMut(&mut Finding)) {
+        self.all().iter_mut().skip(first).for_each(change);
+    }
+
     /// Takes all that was found so far.
     pub fn take(&self) -> Vec<Finding> {
         std::mem::take(&mut self.all())
@@ -106,6 +111,10 @@ impl Findings {
     /// A copy of all that was found so far.
     pub fn list(&self) -> Vec<Finding> {
         self.all().clone()
+    }
+
+    pub fn len(&self) -> usize {
+        self.all().len()
     }
 
     pub fn is_empty(&self) -> bool {

@@ -52,6 +52,10 @@ fn run(role: &str, options: &[&str]) -> (i32, String, Option<Summary>) {
 
 #[test]
 fn a_clean_program_exits_as_it_does() {
+    for (device, name) in [("rtx4090", "GeForce RTX 4090"), ("h100", "H100")] {
+        let (code, text, _) = run("clean", &["--device", device]);
+        assert!(code == 0 && text.contains(&format!("device: NVIDIA {name}")), "{text}");
+    }
     let (code, text, report) = run("clean", &["--device", "a100", "--seed", "9"]);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("device: NVIDIA A100"), "{text}");
@@ -81,6 +85,39 @@ fn the_first_finding_ends_a_strict_run() {
     assert_eq!(code, 70, "{text}");
     assert!(!text.contains("still running"), "{text}");
     assert_eq!(report.unwrap().findings.len(), 1);
+}
+
+/// A test runner starts many programs: their findings end in one report.
+#[test]
+fn the_reports_of_several_processes_are_joined() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report.json");
+    let program = std::env::current_exe().unwrap();
+    let script = format!("{0} --exact program && {0} --exact program", program.display());
+    let output = Command::new(env!("CARGO_BIN_EXE_ptxsim"))
+        .args(["run", "--report"])
+        .arg(&report)
+        .args(["--", "sh", "-c", &script])
+        .env(ROLE, "leak")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(70), "{text}");
+    let report: Summary = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    let leaks: u64 = report.findings.iter().map(|finding| finding.count).sum();
+    assert_eq!(leaks, 2, "{report:?}");
+    assert!(report.findings.iter().all(|finding| finding.kind == Kind::Leak));
+}
+
+#[test]
+fn every_option_is_explained() {
+    let help = Command::new(env!("CARGO_BIN_EXE_ptxsim")).args(["run", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for option in
+        ["--device", "--seed", "--threads", "--mma", "--no-checks", "--strict", "--report", "70"]
+    {
+        assert!(help.contains(option), "{option}: {help}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::access::{Deed, In, addresses};
+use super::access::{Deed, In, Space, addresses};
 use super::lanes::{LANES, Operation, each, load, store};
 use super::op::{Ctx, Op};
 use crate::arith::formats::canonical;
@@ -79,6 +79,9 @@ impl<S: In, U: Update> Operation for Atomic<S, U> {
             let b = load::<U::Word>(ctx.registers, op.sources[1]);
             let c = load::<U::Word>(ctx.registers, op.sources[2]);
             let mut old = [U::Word::default(); LANES];
+            if op.access.releases {
+                ctx.order.release(ctx.presence);
+            }
             for lane in each(mask) {
                 let bytes = size_of::<U::Word>();
                 let Some(place) = ctx.place(op, lane, S::SPACE, at[lane], bytes, Deed::Atomic)
@@ -86,6 +89,9 @@ impl<S: In, U: Update> Operation for Atomic<S, U> {
                     return;
                 };
                 old[lane] = U::exchange(place, b[lane], c[lane]);
+            }
+            if S::SPACE != Space::Shared {
+                ctx.order.acquire(ctx.presence);
             }
             store(ctx.registers, op.result, mask, old);
         }

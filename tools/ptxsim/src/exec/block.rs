@@ -2,8 +2,10 @@
 
 use super::barrier::{BARRIERS, Gate};
 use super::copy::Copies;
+use super::count::Tally;
 use super::lanes::{each, load, load_bits};
 use super::op::{Ctx, Flow, Op, UNGUARDED};
+use super::order::{Order, Presence};
 use super::schedule::Random;
 use super::shared::Shared;
 use super::special;
@@ -23,6 +25,7 @@ pub struct Common<'a> {
     pub findings: &'a Findings,
     pub launch: &'a Launch<'a>,
     pub kernel: &'a Kernel,
+    pub order: &'a Order,
 }
 
 /// Storage for a block, used again for the next.
@@ -32,6 +35,8 @@ pub struct Block<'a> {
     pub(super) shared: Shared,
     registers: Vec<Line>,
     pub(super) local: Vec<u8>,
+    pub(super) local_written: Vec<u8>,
+    presence: Presence,
     pub(super) warps: Vec<Warp>,
     copies: Vec<Copies>,
     pub(super) barriers: [Gate; BARRIERS],
@@ -39,6 +44,8 @@ pub struct Block<'a> {
     pub counters: Counters,
     /// What `printf` wrote, with the number of the block.
     pub printed: Vec<(u64, String)>,
+    /// With `Machine::counters`.
+    pub tally: Option<Tally>,
 }
 
 /// A cache line: register files are aligned to it.
@@ -61,7 +68,7 @@ enum Turn {
 
 impl<'a> Block<'a> {
     pub fn new(common: Common<'a>) -> Self {
-        let Common { machine, launch, kernel, .. } = common;
+        let Common { machine, memory, launch, kernel, .. } = common;
         let warps = launch.threads().div_ceil(32) as usize;
         let shared = (kernel.static_shared_bytes + launch.shared_bytes) as usize;
         let lines = kernel.code.register_bytes as usize / 64;
@@ -71,12 +78,15 @@ impl<'a> Block<'a> {
             shared: Shared::new(shared, machine.checks),
             registers: vec![Line::ZERO; lines * warps],
             local: vec![0; 32 * warps * kernel.lane_bytes()],
+            local_written: vec![0; 32 * warps * kernel.lane_bytes()],
+            presence: Presence::default(),
             printed: Vec::new(),
             warps: Vec::new(),
             copies: Vec::new(),
             barriers: [Gate::default(); BARRIERS],
             random: Random::new(0),
             counters: Counters::default(),
+            tally: machine.counters.then(|| Tally::new(kernel, memory)),
         }
     }
 
@@ -85,7 +95,10 @@ impl<'a> Block<'a> {
         let Common { machine, launch, kernel, .. } = self.common;
         let threads = launch.threads();
         self.index = index;
+        self.tally.iter_mut().for_each(Tally::next_block);
         self.shared.clear();
+        self.local_written.fill(0);
+        self.presence = self.common.order.enter(index);
         self.barriers = [Gate::default(); BARRIERS];
         let [x, y, z] = index.map(u64::from);
         self.random = Random::new(machine.seed ^ (x + (y << 22) + (z << 43)));
@@ -164,7 +177,7 @@ impl<'a> Block<'a> {
 
     /// Runs a path until it splits, joins, waits, exits, or the turn is over.
     fn follow(&mut self, warp: usize, index: usize, end: u64) -> Result<(), Fault> {
-        let Common { machine, memory, findings, launch, kernel } = self.common;
+        let Common { machine, memory, findings, launch, kernel, order } = self.common;
         let registers = self.registers_in(warp, self.warps[warp].paths[index].frame);
         let local = kernel.lane_bytes() * 32;
         let mut ctx = Ctx {
@@ -174,6 +187,9 @@ impl<'a> Block<'a> {
             copies: &mut self.copies[warp],
             local: &mut self.local[warp * local..][..local],
             printed: &mut self.printed,
+            local_written: &mut self.local_written[warp * local..][..local],
+            order,
+            presence: &mut self.presence,
             launch,
             kernel,
             machine,
@@ -198,6 +214,10 @@ impl<'a> Block<'a> {
             }
             let op = &ops[at as usize];
             count(&mut self.counters, mask);
+            ctx.shared.sync(warp as u32);
+            if let Some(tally) = &mut self.tally {
+                tally.note(&ctx, at, op, mask);
+            }
             // SAFETY: lowered for this kernel.
             unsafe { (op.run)(&mut ctx, op, mask) };
             for path in (0..w.paths.len()).rev() {
@@ -231,6 +251,11 @@ impl<'a> Block<'a> {
                 mask &= if op.guard_negated { !bits } else { bits };
             }
             count(&mut self.counters, mask);
+            if let Some(tally) = &mut self.tally
+                && op.flow != Flow::Together
+            {
+                tally.note(&ctx, at, op, mask);
+            }
             match op.flow {
                 Flow::Next => {
                     if mask != 0 {
@@ -305,10 +330,25 @@ impl<'a> Block<'a> {
                 Flow::Together => {
                     // SAFETY: a 32-bit register of this kernel.
                     let members = unsafe { load::<u32>(registers, op.sources[3]) };
+                    let outside = each(mask).find(|&lane| members[lane] >> lane & 1 == 0);
+                    if let Some(lane) = outside
+                        && machine.checks
+                    {
+                        let message = format!(
+                            "a lane executes what its mask {:#x} does not include it in",
+                            members[lane]
+                        );
+                        ctx.find(Kind::BarrierMismatch, op, lane, None, message);
+                    }
                     let first = each(mask).next();
                     let members = first.map_or(0, |lane| members[lane]);
                     if members & w.alive & !mask == 0 {
+                        // Counted when it runs: not when some lanes come and wait for others.
+                        if let Some(tally) = &mut self.tally {
+                            tally.note(&ctx, at, op, mask);
+                        }
                         if mask != 0 {
+                            ctx.shared.sync(warp as u32);
                             // SAFETY: lowered for this kernel.
                             unsafe { (op.run)(&mut ctx, op, mask) };
                             if let Some(fault) = ctx.fault {

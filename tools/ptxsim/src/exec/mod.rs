@@ -10,31 +10,42 @@ mod access;
 mod address;
 mod approximate;
 mod atomic;
+mod banks;
 mod barrier;
 mod bits;
 mod blame;
 mod block;
 mod call;
+mod class;
 mod collective;
 mod compare;
 mod control;
 mod convert;
 mod copy;
+mod count;
+pub mod counters;
 mod float;
 mod half;
 mod integer;
 mod lanes;
+mod latency;
 mod lower;
 mod matrix;
+#[cfg(target_arch = "x86_64")]
+mod matrix_f32;
 mod modifiers;
 mod number;
 mod op;
+mod order;
 mod printf;
 mod rounded;
 mod schedule;
+mod sectors;
 mod shared;
 mod special;
 mod warp;
+mod word;
+mod words;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,9 +54,11 @@ use crate::finding::{Findings, Place};
 use crate::memory::Memory;
 use crate::ptx::{self, ast};
 use block::{Block, Common};
+pub use counters::{Class, Counters, Detail};
 pub use lanes::Level;
 pub use lower::coverage;
 use op::Op;
+use order::Order;
 use special::Fixed;
 
 /// What the executor models of a GPU.
@@ -59,6 +72,8 @@ pub struct Machine {
     pub seed: u64,
     /// Off: no race, initialisation and bounds checks beyond what protects the host.
     pub checks: bool,
+    /// Counts more than instructions; see [`Detail`].
+    pub counters: bool,
 }
 
 /// One kernel launch.
@@ -115,6 +130,8 @@ struct Code {
     stack_bytes: u32,
     /// Line of the PTX and lines of the source, per instruction.
     lines: Vec<(u32, Vec<String>)>,
+    /// For the counters, per instruction.
+    kinds: Vec<class::Kind>,
 }
 
 impl Kernel {
@@ -167,20 +184,6 @@ pub enum Fault {
     LaunchFailure(String),
 }
 
-/// What a launch did. Sums over warps unless said otherwise.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Counters {
-    pub warp_instructions: u64,
-    pub thread_instructions: u64,
-}
-
-impl Counters {
-    fn add(&mut self, other: &Counters) {
-        self.warp_instructions += other.warp_instructions;
-        self.thread_instructions += other.thread_instructions;
-    }
-}
-
 /// Lowers every kernel of a module for the best instructions this machine has; the error names the
 /// instruction and its line.
 pub fn load(text: &str, memory: &Memory) -> Result<LoadedModule, ptx::Error> {
@@ -201,9 +204,10 @@ pub fn launch(
     launch: &Launch<'_>,
 ) -> Result<Counters, Fault> {
     let kernel = launch.kernel;
-    let common = Common { machine, memory, findings, launch, kernel };
     let [x, y, z] = launch.grid.map(u64::from);
     let blocks = x * y * z;
+    let order = &Order::new(memory, blocks, machine.checks);
+    let common = Common { machine, memory, findings, launch, kernel, order };
     // Blocks in an order that a seed decides: a stride that shares no factor with their number.
     let mut random = schedule::Random::new(machine.seed);
     let stride = loop {
@@ -214,6 +218,7 @@ pub fn launch(
     };
     let next = AtomicU64::new(0);
     let result = Mutex::new((Counters::default(), None, Vec::new()));
+    let tally: Mutex<Option<count::Tally>> = Mutex::new(None);
     let work = || {
         let mut block = Block::new(common);
         loop {
@@ -232,6 +237,13 @@ pub fn launch(
         let mut result = result.lock().unwrap_or_else(|e| e.into_inner());
         result.0.add(&block.counters);
         result.2.append(&mut block.printed);
+        if let Some(mine) = block.tally {
+            let mut all = tally.lock().unwrap_or_else(|e| e.into_inner());
+            match &mut *all {
+                Some(all) => all.merge(mine),
+                None => *all = Some(mine),
+            }
+        }
     };
     std::thread::scope(|scope| {
         for _ in 1..machine.threads.min(blocks as usize) {
@@ -243,7 +255,12 @@ pub fn launch(
     // Whatever thread ran a block, its output has one place.
     printed.sort_by_key(|(block, _)| *block);
     findings.print(printed.into_iter().map(|(_, text)| text));
-    fault.map_or(Ok(counters), Err)
+    if let Some(fault) = fault {
+        return Err(fault);
+    }
+    let tally = tally.into_inner().unwrap_or_else(|e| e.into_inner());
+    let detail = tally.map(|tally| Box::new(tally.detail(launch)));
+    Ok(Counters { detail, ..counters })
 }
 
 fn gcd(a: u64, b: u64) -> u64 {

@@ -89,7 +89,9 @@ impl Lowering<'_> {
             _ => return self.unsupported(i),
         };
         op.immediate = offset;
-        op.access = Access { bytes, count: 1, register_bytes: bytes, signed: false, wide };
+        let releases = (has(i, "release") || has(i, "acq_rel")) && !has(i, "cta");
+        op.access =
+            Access { bytes, count: 1, register_bytes: bytes, wide, releases, ..Access::default() };
         Ok(op)
     }
 }

@@ -2,14 +2,16 @@
 
 use super::{Lowering, has, types};
 use crate::exec::access::{
-    Generic, Global, LOCAL_WINDOW, Load, LoadParam, LoadWords, Local, SHARED_WINDOW, Shared,
-    Space as Where, Store, StoreWords,
+    Generic, Global, LOCAL_WINDOW, Load, LoadParam, Local, SHARED_WINDOW, Shared, Space as Where,
+    Store,
 };
 use crate::exec::address::{InSpace, SPACES};
 use crate::exec::collective::Nothing;
 use crate::exec::integer::{Add64, Move64, Sub64};
 use crate::exec::op::{Access, Op};
+use crate::exec::order::Fence;
 use crate::exec::special::Fixed;
+use crate::exec::words::{LoadWords, StoreWords};
 use crate::ptx::Error;
 use crate::ptx::ast::{Base, Instruction, Operand, Space, Type};
 
@@ -103,8 +105,12 @@ impl Lowering<'_> {
         }
         let signed = matches!(ty, Type::S8 | Type::S16 | Type::S32 | Type::S64);
         let register_bytes = register_bytes.unwrap_or(4);
-        let access = Access { bytes, count: elements, register_bytes, signed, wide };
-        let words = (bytes, register_bytes) == (4, 4);
+        let strong = ["volatile", "relaxed", "acquire", "release", "mmio"];
+        let strong = strong.iter().any(|order| has(i, order));
+        let releases = has(i, "release") && !has(i, "cta");
+        let access =
+            Access { bytes, count: elements, register_bytes, signed, wide, strong, releases };
+        let words = (bytes, register_bytes) == (4, 4) && !strong;
         let place = match space {
             Some(Space::Shared) => Where::Shared,
             Some(Space::Global | Space::Const) => Where::Global,
@@ -193,6 +199,9 @@ impl Lowering<'_> {
                 let mut op = self.lanes::<InSpace>(i, 0, &[8])?;
                 op.immediate = number as i64;
                 Ok(op)
+            }
+            "membar" | "fence" if has(i, "gl") || has(i, "gpu") || has(i, "sys") => {
+                Ok(self.op::<Fence>(self.sink, &[]))
             }
             "prefetch" | "prefetchu" | "membar" | "fence" => Ok(self.op::<Nothing>(self.sink, &[])),
             "createpolicy" => {

@@ -24,7 +24,7 @@ use super::collective::Nothing;
 use super::lanes::{Level, Operation};
 use super::op::{Access, Flow, Op, UNGUARDED};
 use super::special::Fixed;
-use super::{Code, Kernel, LoadedModule};
+use super::{Code, Kernel, LoadedModule, class, latency};
 use crate::memory::{Home, Memory};
 use crate::ptx::Error;
 use crate::ptx::analysis::{Analysis, analyse};
@@ -164,9 +164,13 @@ fn kernel(
             let op = lowering.instruction(index, instruction)?;
             lowering.code.ops.push(op);
             lowering.code.lines.push(lines(module, instruction));
+            lowering.code.kinds.push(class::classify(instruction));
         }
+        let first = lowering.start as usize;
+        latency::analyse(function, &mut lowering.code.kinds[first..]);
         let end = lowering.end();
         lowering.code.ops.push(end);
+        lowering.code.kinds.push(class::Kind::control());
         let last = function.body.last().map(|i| lines(module, i)).unwrap_or_default();
         lowering.code.lines.push(last);
         code = lowering.code;
