@@ -7,6 +7,7 @@ mod exact;
 mod float;
 mod formats;
 mod fragments;
+mod ieee;
 mod mma;
 mod random;
 mod sets;

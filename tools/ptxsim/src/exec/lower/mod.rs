@@ -245,7 +245,7 @@ impl<'a> Lowering<'a> {
             | "pragma" => self.control(index, i),
             "atom" | "red" => self.atomic(i),
             "cp" => self.copy_async(i),
-            "ldmatrix" | "stmatrix" | "mma" => self.matrix(i),
+            "ldmatrix" | "stmatrix" | "movmatrix" | "mma" => self.matrix(i),
             _ => self.arithmetic(i),
         }
     }
