@@ -10,4 +10,5 @@ mod fragments;
 mod ieee;
 mod mma;
 mod random;
+mod rule;
 mod sets;

@@ -3,6 +3,9 @@
 //! that ran; it fails when the executor knows an instruction that none of these tests runs.
 //! A word of the command line chooses the tests whose names contain it, and then there is no table.
 
+mod approximation;
+mod atomic;
+mod collective;
 mod comparison;
 mod conversion;
 mod coverage;
@@ -16,8 +19,13 @@ mod harness;
 mod ieee;
 mod integer;
 mod logic;
+mod matrix;
+mod memory;
+mod movement;
 #[path = "../arith/random.rs"]
 mod random;
+#[path = "../arith/rule.rs"]
+mod rule;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -26,12 +34,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Tests of a file.
 type Tests = &'static [(&'static str, fn())];
 
-const FAMILIES: [(&str, Tests); 6] = [
+const FAMILIES: [(&str, Tests); 12] = [
     ("integer", integer::TESTS),
     ("logic", logic::TESTS),
     ("float", float::TESTS),
     ("half", half::TESTS),
     ("comparison", comparison::TESTS),
+    ("approximation", approximation::TESTS),
+    ("collective", collective::TESTS),
+    ("atomic", atomic::TESTS),
+    ("matrix", matrix::TESTS),
+    ("memory", memory::TESTS),
+    ("movement", movement::TESTS),
     ("conversion", conversion::TESTS),
 ];
 

@@ -28,6 +28,7 @@ impl Lowering<'_> {
             "release",
             "acq_rel",
             "cta",
+            "cluster",
             "gpu",
             "sys",
             "global",
