@@ -194,13 +194,15 @@ fn floats_of_one_lane() {
     }
 }
 
+type Update = fn([u64; 3]) -> u64;
+
 /// Memory here is sequentially consistent: orders and scopes change no result of a single lane.
 fn orders_and_scopes() {
     let mut cases = thin(integers([32; 3]));
     cases.values.truncate(128);
     for order in ["relaxed", "acquire", "release", "acq_rel"] {
         for scope in ["cta", "cluster", "gpu", "sys"] {
-            let operations: [(&str, fn([u64; 3]) -> u64); 3] = [
+            let operations: [(&str, Update); 3] = [
                 ("add", |[a, b, _]| a.wrapping_add(b) & 0xFFFF_FFFF),
                 ("exch", |[_, b, _]| b),
                 ("cas", |[a, b, c]| if a == b { c } else { a }),
@@ -220,7 +222,8 @@ fn orders_and_scopes() {
 /// All lanes of some blocks on one word, by threads of the host too: sums and ends do not depend on the
 /// order, and the old values are all the partial results there are.
 fn one_word_of_all_lanes() {
-    let forms: [(&str, &str, fn(&[u32]) -> u32); 6] = [
+    type Sum = fn(&[u32]) -> u32;
+    let forms: [(&str, &str, Sum); 6] = [
         ("add.u32", "0", |x| x.iter().fold(0, |sum, x| sum.wrapping_add(*x))),
         ("max.u32", "0", |x| x.iter().copied().max().unwrap_or(0)),
         ("min.u32", "-1", |x| x.iter().copied().min().unwrap_or(0)),

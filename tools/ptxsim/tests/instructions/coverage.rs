@@ -17,12 +17,14 @@ const OPCODES: &str = "abs activemask add addc alloca and applypriority atom bar
 /// Opcodes that other tests of this crate run, and where.
 const ELSEWHERE: [(&str, &str); 0] = [];
 
-/// Prints the table; returns the opcodes that the lowering has in its text but no test ran.
-pub fn report() -> Vec<String> {
+/// Prints the table, and every form if asked to; returns the opcodes that the lowering has in its text but no test ran.
+pub fn report(verbose: bool) -> Vec<String> {
     let ran = harness::table();
     let mut opcodes: BTreeMap<&str, (usize, u64)> = BTreeMap::new();
     for (spelling, cases) in &ran {
-        println!("{cases:8} {spelling}");
+        if verbose {
+            println!("{cases:8} {spelling}");
+        }
         let entry = opcodes.entry(spelling.split('.').next().unwrap_or(spelling)).or_default();
         *entry = (entry.0 + 1, entry.1 + cases);
     }

@@ -1,12 +1,15 @@
 //! One test per PTX instruction and family of modifiers, on every level of vector instructions, with
 //! expected bits computed here. `cargo test -p ptxsim --test instructions` prints a table of the PTX
-//! that ran; it fails when the executor knows an instruction that none of these tests runs.
+//! that ran, with `-- --nocapture` every form; it fails when the executor knows an instruction that none
+//! of these tests runs.
 //! A word of the command line chooses the tests whose names contain it, and then there is no table.
 
 mod approximation;
 mod atomic;
+mod barrier;
 mod collective;
 mod comparison;
+mod control;
 mod conversion;
 mod coverage;
 #[allow(dead_code, reason = "the tests of the arithmetic use the rest")]
@@ -26,6 +29,7 @@ mod movement;
 mod random;
 #[path = "../arith/rule.rs"]
 mod rule;
+mod special;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -34,7 +38,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Tests of a file.
 type Tests = &'static [(&'static str, fn())];
 
-const FAMILIES: [(&str, Tests); 12] = [
+const FAMILIES: [(&str, Tests); 15] = [
     ("integer", integer::TESTS),
     ("logic", logic::TESTS),
     ("float", float::TESTS),
@@ -45,13 +49,31 @@ const FAMILIES: [(&str, Tests); 12] = [
     ("atomic", atomic::TESTS),
     ("matrix", matrix::TESTS),
     ("memory", memory::TESTS),
+    ("barrier", barrier::TESTS),
+    ("control", control::TESTS),
+    ("special", special::TESTS),
     ("movement", movement::TESTS),
     ("conversion", conversion::TESTS),
 ];
 
+/// Words that choose tests, and whether all is to be printed. Other flags of libtest change nothing.
+fn arguments() -> (Vec<String>, bool) {
+    let (mut chosen, mut verbose) = (Vec::new(), false);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--nocapture" => verbose = true,
+            "--test-threads" | "--skip" | "--color" | "--format" => drop(arguments.next()),
+            flag if flag.starts_with('-') => {}
+            _ => chosen.push(argument),
+        }
+    }
+    (chosen, verbose)
+}
+
 // Not libtest: the table needs all the others to have run.
 fn main() {
-    let chosen: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let (chosen, verbose) = arguments();
     let all: Vec<(String, fn())> = FAMILIES
         .iter()
         .flat_map(|(family, tests)| {
@@ -76,12 +98,12 @@ fn main() {
         }
     });
     let failed = failed.into_inner();
-    let missing = if chosen.is_empty() { coverage::report() } else { Vec::new() };
+    let missing = if chosen.is_empty() { coverage::report(verbose) } else { Vec::new() };
     println!("{} passed, {failed} failed", all.len() - failed);
     if !missing.is_empty() {
         println!("known to the executor, but run by no test: {}", missing.join(", "));
     }
-    if failed > 0 {
+    if failed + missing.len() > 0 {
         std::process::exit(101);
     }
 }
