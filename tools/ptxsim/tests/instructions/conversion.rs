@@ -51,15 +51,19 @@ fn between_integers() {
     }
 }
 
+/// From registers of the type's width, and from wider ones whose other bits do not count.
 fn from_integers() {
     for from in INTEGERS {
-        let cases = integers([width(from).max(16)]);
+        let cases = [width(from).max(16), 64].map(|w| integers([w]));
         for (to, spec) in FLOATS {
             for (name, mode) in MODES.into_iter().zip(DIRECTED) {
                 let exact = |a| spec.round_ieee(&Exact::new(number(from, a), 0), false, mode);
-                equals(&format!("cvt.{name}.{to}.{from}"), &cases, [bits(spec)], |[a]| [exact(a)]);
+                for cases in &cases {
+                    let text = format!("cvt.{name}.{to}.{from}");
+                    equals(&text, cases, [bits(spec)], |[a]| [exact(a)]);
+                }
                 let text = format!("cvt.{name}.sat.{to}.{from}");
-                equals(&text, &cases, [bits(spec)], |[a]| [saturate(spec, exact(a))]);
+                equals(&text, &cases[0], [bits(spec)], |[a]| [saturate(spec, exact(a))]);
             }
         }
     }
@@ -107,6 +111,9 @@ fn to_integers() {
                 };
                 let text = format!("cvt.{name}.{to}.{from}");
                 equals(&text, &cases, [register], |[a]| [convert(a)]);
+                if name == "rzi" {
+                    equals(&text, &cases, [64], |[a]| [convert(a)]);
+                }
                 if from == "f32" {
                     let text = format!("cvt.{name}.ftz.{to}.{from}");
                     equals(&text, &cases, [register], |[a]| [convert(flush(F32, a))]);

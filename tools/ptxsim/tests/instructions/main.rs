@@ -27,6 +27,7 @@ mod memory;
 mod movement;
 #[path = "../arith/random.rs"]
 mod random;
+mod refusal;
 #[path = "../arith/rule.rs"]
 mod rule;
 mod special;
@@ -38,7 +39,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Tests of a file.
 type Tests = &'static [(&'static str, fn())];
 
-const FAMILIES: [(&str, Tests); 15] = [
+const FAMILIES: [(&str, Tests); 16] = [
     ("integer", integer::TESTS),
     ("logic", logic::TESTS),
     ("float", float::TESTS),
@@ -52,6 +53,7 @@ const FAMILIES: [(&str, Tests); 15] = [
     ("barrier", barrier::TESTS),
     ("control", control::TESTS),
     ("special", special::TESTS),
+    ("refusal", refusal::TESTS),
     ("movement", movement::TESTS),
     ("conversion", conversion::TESTS),
 ];

@@ -5,6 +5,7 @@ use crate::integer::width;
 
 pub const TESTS: crate::Tests = &[
     ("moves", moves),
+    ("immediates", immediates),
     ("packs", packs),
     ("unpacks", unpacks),
     ("windows", windows),
@@ -31,8 +32,30 @@ fn moves() {
     }
 }
 
+/// Immediates as operands of other instructions, in every width.
+fn immediates() {
+    let (short, word, double) = (integers([16]), integers([32]), integers([64]));
+    equals("add.u16 %d0, %s0, 65535;", &short, [16], |[a]| [a.wrapping_sub(1)]);
+    equals("sub.s16 %d0, -3, %s0;", &short, [16], |[a]| [(-3i64 as u64).wrapping_sub(a)]);
+    equals("add.s32 %d0, %s0, -7;", &word, [32], |[a]| [a.wrapping_sub(7)]);
+    equals("shl.b32 %d0, %s0, 5;", &word, [32], |[a]| [a << 5]);
+    equals("mad.lo.u32 %d0, %s0, 10, 0xF;", &word, [32], |[a]| [a * 10 + 15]);
+    equals("mul.wide.u32 %d0, %s0, 12;", &word, [64], |[a]| [a * 12]);
+    equals("setp.gt.s32 %d0, %s0, -1;", &word, [P], |[a]| [u64::from(a >> 31 == 0)]);
+    equals("and.b64 %d0, %s0, -256;", &double, [64], |[a]| [a & !0xFF]);
+    equals("xor.b64 %d0, 0xFFFFFFFF00000000, %s0;", &double, [64], |[a]| [a ^ 0xFFFF_FFFF << 32]);
+    // A float is written by its bits or as a decimal number. copysign has the sign first.
+    equals("mov.f32 %d0, 1.5;", &word, [32], |_| [u64::from(1.5f32.to_bits())]);
+    equals("copysign.f32 %d0, 0f00000000, %s0;", &word, [32], |[a]| [a & 0x7FFF_FFFF]);
+    equals("copysign.f64 %d0, 0d8000000000000000, %s0;", &double, [64], |[a]| [a | 1 << 63]);
+}
+
 /// The first part is the lowest.
 fn packs() {
+    equals("mov.b16 %d0, {%s0, %s1};", &integers([8; 2]), [16], |[a, b]| [b << 8 | a]);
+    equals("mov.b32 %d0, {%s0, %s1, %s2, %s3};", &integers([8; 4]), [32], |[a, b, c, d]| {
+        [d << 24 | c << 16 | b << 8 | a]
+    });
     equals("mov.b32 %d0, {%s0, %s1};", &integers([16; 2]), [32], |[a, b]| [b << 16 | a]);
     equals("mov.b64 %d0, {%s0, %s1};", &integers([32; 2]), [64], |[a, b]| [b << 32 | a]);
     equals("mov.b64 %d0, {%s0, %s1, %s2, %s3};", &integers([16; 4]), [64], |[a, b, c, d]| {
@@ -44,6 +67,10 @@ fn packs() {
 }
 
 fn unpacks() {
+    equals("mov.b16 {%d0, %d1}, %s0;", &integers([16]), [8; 2], |[a]| [a, a >> 8]);
+    equals("mov.b32 {%d0, %d1, %d2, %d3}, %s0;", &integers([32]), [8; 4], |[a]| {
+        [0, 8, 16, 24].map(|by| a >> by)
+    });
     equals("mov.b32 {%d0, %d1}, %s0;", &integers([32]), [16; 2], |[a]| [a, a >> 16]);
     equals("mov.b64 {%d0, %d1}, %s0;", &integers([64]), [32; 2], |[a]| [a, a >> 32]);
     equals("mov.b64 {%d0, %d1, %d2, %d3}, %s0;", &integers([64]), [16; 4], |[a]| {

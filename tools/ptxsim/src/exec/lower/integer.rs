@@ -136,7 +136,7 @@ impl Lowering<'_> {
             ("shr", _, 4, true) => self.lanes::<ShiftRightS32>(i, 4, shift)?,
             ("shr", _, 8, false) => self.lanes::<ShiftRightU64>(i, 8, shift)?,
             ("shr", _, 8, true) => self.lanes::<ShiftRightS64>(i, 8, shift)?,
-            ("shf", _, 4, _) => match (has(i, "l"), has(i, "wrap")) {
+            ("shf", _, 4, _) if i.modifiers.len() == 3 => match (has(i, "l"), has(i, "wrap")) {
                 (true, true) => self.lanes::<FunnelLeftWrap>(i, 4, three)?,
                 (true, false) => self.lanes::<FunnelLeftClamp>(i, 4, three)?,
                 (false, true) => self.lanes::<FunnelRightWrap>(i, 4, three)?,

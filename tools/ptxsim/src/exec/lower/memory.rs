@@ -106,6 +106,12 @@ impl Lowering<'_> {
         let access = Access { bytes, count: elements, register_bytes, signed, wide };
         let words = (bytes, register_bytes) == (4, 4);
         let place = match space {
+            Some(Space::Const) if !is_load => return self.unsupported(i),
+            Some(Space::Shared | Space::Local | Space::Const | Space::Param)
+                if i.opcode == "ldu" =>
+            {
+                return self.unsupported(i);
+            }
             Some(Space::Shared) => Where::Shared,
             Some(Space::Global | Space::Const) => Where::Global,
             Some(Space::Local) => Where::Local,

@@ -9,6 +9,7 @@ mod control;
 mod conversion;
 mod coverage;
 mod float;
+mod forms;
 mod integer;
 mod matrix;
 mod memory;
@@ -226,6 +227,9 @@ impl<'a> Lowering<'a> {
     }
 
     fn instruction(&mut self, index: usize, i: &Instruction) -> Result<Op, Error> {
+        if let Some(modifier) = forms::unknown(i) {
+            return self.refuse(i, format!("there is no .{modifier}"));
+        }
         let mut op = self.operation(index, i)?;
         if let Some(guard) = i.guard {
             op.guard = self.analysis.slots[guard.register].offset;
