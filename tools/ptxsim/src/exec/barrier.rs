@@ -36,7 +36,9 @@ impl Block<'_> {
         let lane = mask.trailing_zeros() as usize;
         // SAFETY: 32-bit registers, and a predicate, of this kernel.
         let (number, threads, holds) = unsafe {
-            let holds = barrier.reduction.map_or(0, |_| load_bits(registers, op.sources[2]) & mask);
+            let holds = barrier
+                .reduction
+                .map_or(0, |_| (load_bits(registers, op.sources[2]) ^ op.immediate as u32) & mask);
             (
                 load::<u32>(registers, op.sources[0])[lane],
                 load::<u32>(registers, op.sources[1])[lane],

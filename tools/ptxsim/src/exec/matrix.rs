@@ -92,6 +92,27 @@ impl<const COUNT: usize, const TRANSPOSED: bool> Operation for StoreMatrix<COUNT
     }
 }
 
+/// `movmatrix.trans`: the 8×8 matrix of 16-bit elements in a register, transposed.
+pub struct MoveMatrix;
+
+impl Operation for MoveMatrix {
+    #[inline(always)]
+    unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
+        // SAFETY: the caller's.
+        unsafe {
+            let words: Lanes<u32> = load(ctx.registers, op.sources[0]);
+            let at = |row: usize, column: usize| -> u32 {
+                element::<u16>(words[4 * row + column / 2], column % 2).into()
+            };
+            let result = std::array::from_fn(|lane| {
+                let (row, column) = (lane / 4, 2 * (lane % 4));
+                at(column, row) | at(column + 1, row) << 16
+            });
+            store(ctx.registers, op.result, mask, result);
+        }
+    }
+}
+
 /// A 32-bit register as elements: `PER` of them, lowest first.
 #[inline(always)]
 fn element<B: Storage>(word: u32, i: usize) -> B {

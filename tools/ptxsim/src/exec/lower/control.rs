@@ -120,9 +120,7 @@ impl Lowering<'_> {
         let mut op = self.op::<Nothing>(self.sink, &[number, threads]);
         if let Some(kind) = reduction {
             let (predicate, negated) = self.predicate(i, &i.operands[last].clone())?;
-            if negated {
-                return self.unsupported(i);
-            }
+            op.immediate = if negated { u32::MAX.into() } else { 0 };
             op.sources[2] = predicate;
             let bytes = if kind == Reduction::Population { 4 } else { 0 };
             op.result = self.result(i, self.operand(i, 0)?, bytes)?;

@@ -112,6 +112,12 @@ impl Lowering<'_> {
             Access { bytes, count: elements, register_bytes, signed, wide, strong, releases };
         let words = (bytes, register_bytes) == (4, 4) && !strong;
         let place = match space {
+            Some(Space::Const) if !is_load => return self.unsupported(i),
+            Some(Space::Shared | Space::Local | Space::Const | Space::Param)
+                if i.opcode == "ldu" =>
+            {
+                return self.unsupported(i);
+            }
             Some(Space::Shared) => Where::Shared,
             Some(Space::Global | Space::Const) => Where::Global,
             Some(Space::Local) => Where::Local,

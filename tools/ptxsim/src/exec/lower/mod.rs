@@ -10,6 +10,7 @@ mod control;
 mod conversion;
 mod coverage;
 mod float;
+mod forms;
 mod integer;
 mod matrix;
 mod memory;
@@ -330,6 +331,9 @@ impl<'a> Lowering<'a> {
     }
 
     fn instruction(&mut self, index: usize, i: &Instruction) -> Result<Op, Error> {
+        if let Some(modifier) = forms::unknown(i) {
+            return self.refuse(i, format!("there is no .{modifier}"));
+        }
         let mut op = self.operation(index, i)?;
         if let Some(guard) = i.guard {
             op.guard = self.analysis.slots[guard.register].offset;
@@ -350,7 +354,7 @@ impl<'a> Lowering<'a> {
             | "pragma" => self.control(index, i),
             "atom" | "red" => self.atomic(i),
             "cp" => self.copy_async(i),
-            "ldmatrix" | "stmatrix" | "mma" => self.matrix(i),
+            "ldmatrix" | "stmatrix" | "movmatrix" | "mma" => self.matrix(i),
             _ => self.arithmetic(i),
         }
     }
