@@ -1,6 +1,7 @@
 //! `ptxsim run` around a program that knows nothing of it: this test itself, started again.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ptxsim::driver::Summary;
 use ptxsim::finding::Kind;
@@ -17,6 +18,12 @@ fn program() {
     let stream = context.default_stream();
     let a: CudaSlice<u8> = stream.clone_htod(&[1, 2, 3]).unwrap();
     assert_eq!(stream.clone_dtoh(&a).unwrap(), [1, 2, 3]);
+    if role == "late" {
+        LATE.store(a.leak(), Ordering::Relaxed);
+        // SAFETY: the function neither panics nor returns anything.
+        assert_eq!(unsafe { libc::atexit(free_late) }, 0);
+        std::process::exit(0);
+    }
     if role == "leak" {
         std::mem::forget(a);
     }
@@ -29,6 +36,15 @@ fn program() {
     if role == "fail" {
         std::process::exit(3);
     }
+}
+
+/// What the exit handler frees.
+static LATE: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn free_late() {
+    // SAFETY: nothing else uses the allocation.
+    let status = unsafe { cudarc::driver::sys::cuMemFree_v2(LATE.load(Ordering::Relaxed)) };
+    println!("freed at exit: {status:?}");
 }
 
 fn run(role: &str, options: &[&str]) -> (i32, String, Option<Summary>) {
@@ -73,6 +89,14 @@ fn findings_change_the_exit_code_of_success_only() {
     assert!(text.contains("Leak: never freed: allocation 1 (3 bytes"), "{text}");
     let (code, text, _) = run("fail", &[]);
     assert_eq!(code, 3, "{text}");
+}
+
+#[test]
+fn exit_handlers_may_call() {
+    let (code, text, report) = run("late", &[]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("freed at exit: CUDA_SUCCESS"), "{text}");
+    assert_eq!(report.unwrap().findings, []);
 }
 
 #[test]

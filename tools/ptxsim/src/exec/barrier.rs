@@ -92,7 +92,10 @@ impl Block<'_> {
             return;
         }
         self.barriers[number] = Gate::default();
-        self.shared.meet(gate.warps);
+        // A barrier of the whole block also waited for the warps that left: their work lies before it.
+        let gone = (0..self.warps.len()).filter(|&w| self.warps[w].alive == 0);
+        let gone = gone.fold(0, |mask, w| mask | 1 << w);
+        self.shared.meet(if gate.expected == 0 { gate.warps | gone } else { gate.warps });
         let kernel = self.common.kernel;
         for warp in each(gate.warps) {
             for index in 0..self.warps[warp].paths.len() {
