@@ -296,9 +296,6 @@ impl<'a> Block<'a> {
                 Flow::Exit => {
                     w.paths[index].at = at + 1;
                     w.exit(index, mask);
-                    if mask == lanes {
-                        return Ok(());
-                    }
                     return Ok(());
                 }
                 Flow::Together => {
@@ -359,7 +356,7 @@ impl<'a> Block<'a> {
     /// Lanes of a warp have come to a barrier.
     fn arrive(&mut self, warp: usize, op: &Op, barrier: Barrier, mask: u32) -> Result<(), Fault> {
         let registers = self.registers_of(warp);
-        let Common { kernel, launch, .. } = self.common;
+        let kernel = self.common.kernel;
         let lane = mask.trailing_zeros() as usize;
         // SAFETY: 32-bit registers, and a predicate, of this kernel.
         let (number, threads, holds) = unsafe {
@@ -404,7 +401,6 @@ impl<'a> Block<'a> {
         gate.threads += if barrier.counted { 32 } else { mask.count_ones() };
         gate.warps |= 1 << warp;
         gate.holds += holds.count_ones();
-        let _ = launch;
         self.release(number as usize);
         Ok(())
     }
