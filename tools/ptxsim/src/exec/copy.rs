@@ -47,6 +47,9 @@ impl Operation for CopyAsync {
             let read = load::<u32>(ctx.registers, op.sources[2]);
             let displacement = i64::from(ctx.kernel.code.lists[op.list as usize][0] as i32);
             let bytes = usize::from(op.access.bytes);
+            for lane in each(mask) {
+                ctx.memory.prefetch(from[lane].wrapping_add_signed(displacement));
+            }
             let groups = ctx.copies.committed;
             ctx.copies.pending.push_back(Copy {
                 lanes: mask,
@@ -55,6 +58,8 @@ impl Operation for CopyAsync {
                 to: to.map(|to| to as u32),
                 data: [[0; 16]; LANES],
             });
+            let Some(copy) = ctx.copies.pending.back_mut() else { return };
+            let data: *mut [u8; 16] = copy.data.as_mut_ptr();
             for lane in each(mask) {
                 let whole = bytes == 16;
                 if !(whole && ctx.shared.begin_line(ctx.warp, lane as u8, to[lane])) {
@@ -70,16 +75,12 @@ impl Operation for CopyAsync {
                 }
                 let from = from[lane].wrapping_add_signed(displacement);
                 // What lands is what lies there when it lands; nobody may write it until then.
-                let data = |ctx: &mut Ctx<'_>| {
-                    let copy = ctx.copies.pending.back_mut();
-                    copy.map_or(std::ptr::null_mut(), |copy| copy.data[lane].as_mut_ptr())
-                };
                 if whole
                     && read == 16
                     && from.is_multiple_of(16)
                     && let Some(place) = readable::<[u8; 16]>(ctx, from)
                 {
-                    data(ctx).cast::<[u8; 16]>().write(place.read());
+                    data.add(lane).write(place.read());
                     continue;
                 }
                 if !from.is_multiple_of(bytes as u64) {
@@ -87,7 +88,7 @@ impl Operation for CopyAsync {
                     return;
                 }
                 let Some(place) = ctx.global(op, lane, from, read, Deed::Read) else { return };
-                place.copy_to_nonoverlapping(data(ctx), read);
+                place.copy_to_nonoverlapping(data.add(lane).cast(), read);
             }
         }
     }

@@ -20,20 +20,17 @@ impl<const COUNT: usize, const TRANSPOSED: bool> Operation for LoadMatrix<COUNT,
         unsafe {
             ctx.shared.sync(ctx.warp);
             let at = addresses(ctx, op);
-            let mut matrices = [[[0u16; 8]; 8]; COUNT];
-            for row in 0..8 * COUNT {
-                let from = match ctx.shared.read_line(ctx.warp, at[row]) {
-                    Some(from) => from,
-                    None => match ctx.row(op, row, at[row], Deed::Read) {
-                        Some(from) => from,
-                        None => return,
-                    },
-                };
-                matrices[row / 8][row % 8] = from.cast::<[u16; 8]>().read_unaligned();
+            let mut matrices = [[[0u8; 16]; 8]; COUNT];
+            let rows = matrices.as_flattened_mut();
+            let good = ctx.shared.read_lines(ctx.warp, &at[..8 * COUNT], rows);
+            for row in good..8 * COUNT {
+                let Some(from) = ctx.row(op, row, at[row], Deed::Read) else { return };
+                rows[row] = from.cast::<[u8; 16]>().read();
             }
             let results = &ctx.kernel.code.lists[op.list as usize];
             for (matrix, &result) in matrices.into_iter().zip(results) {
                 // Lane 4i + j holds elements 2j and 2j + 1 of row i: in all, the rows in order.
+                let matrix: [[u16; 8]; 8] = std::mem::transmute(matrix);
                 let matrix = if TRANSPOSED { transpose(matrix) } else { matrix };
                 let lanes: Lanes<u32> = std::mem::transmute(matrix);
                 store(ctx.registers, result, mask, lanes);

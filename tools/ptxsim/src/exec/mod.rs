@@ -66,7 +66,7 @@ use special::Fixed;
 pub struct Machine {
     /// Accumulation of tensor cores; see `arith::mma`.
     pub tensor_core: crate::arith::mma::TensorCore,
-    /// Host threads that run blocks; findings and results do not depend on it.
+    /// Host threads that run blocks; findings and results do not depend on it, unless blocks race.
     pub threads: usize,
     /// Seed of the schedule of blocks, warps and divergent paths.
     pub seed: u64,

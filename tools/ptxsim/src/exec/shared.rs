@@ -185,17 +185,26 @@ impl Shared {
         good.then_some((start / LINE, start..start + LINE))
     }
 
-    /// Notes that a warp reads a line together, if that is plainly good; else asks [`Shared::read`].
+    /// Reads lines for all of a warp together up to the first that is not plainly good, and notes it;
+    /// [`Shared::read`] is to be asked about the rest. Returns how many.
     #[inline(always)]
-    pub fn read_line(&mut self, warp: u32, address: u64) -> Option<*const u8> {
-        let (line, bytes) = self.line(address)?;
+    pub fn read_lines(&mut self, warp: u32, at: &[u64], to: &mut [[u8; LINE]]) -> usize {
         let w = warp as usize % WARPS;
-        let who = Who { warp, lane: SEVERAL, now: self.now[w], known: &self.known[w] };
-        let word = &mut self.lines[line];
-        let good = *of_line(&mut self.states, bytes.clone()) == [WRITTEN; LINE]
-            && !word.split
-            && word.read(who, 0xF) == Verdict::Good;
-        good.then(|| self.data[bytes].as_ptr())
+        // A copy, so that it need not be read again for every line.
+        let known = self.known[w];
+        let who = Who { warp, lane: SEVERAL, now: self.now[w], known: &known };
+        for (n, (&address, to)) in at.iter().zip(to).enumerate() {
+            let Some((line, bytes)) = self.line(address) else { return n };
+            let word = &mut self.lines[line];
+            let good = *of_line(&mut self.states, bytes.clone()) == [WRITTEN; LINE]
+                && !word.split
+                && word.read(who, 0xF) == Verdict::Good;
+            if !good {
+                return n;
+            }
+            *to = *of_line(&mut self.data, bytes);
+        }
+        at.len()
     }
 
     /// Notes that all lanes of a warp read `bytes`, likewise.

@@ -1,5 +1,5 @@
-//! Loads and stores of 32-bit words and their vectors, which most are: when all lanes find theirs side
-//! by side, or in one place, they are checked at once. Where that does not plainly pass, every lane is
+//! Loads and stores of words, half words and their vectors, which most are: when all lanes find theirs
+//! side by side, or in one place, they are checked at once. Where that does not plainly pass, every lane is
 //! asked on its own, so that findings name it.
 
 use std::marker::PhantomData;
@@ -9,23 +9,26 @@ use super::lanes::{FULL, LANES, Lanes, Operation, each, store};
 use super::op::{Ctx, Op};
 use crate::memory::{INITIALISED, UNADDRESSABLE, UNINITIALISED};
 
-/// `ld` of `COUNT` words.
-pub struct LoadWords<S, const COUNT: usize>(PhantomData<S>);
+/// `ld` of `COUNT` elements into registers of their width.
+pub struct LoadElements<S, T, const COUNT: usize>(PhantomData<(S, T)>);
+pub type LoadWords<S, const COUNT: usize> = LoadElements<S, u32, COUNT>;
+pub type LoadHalves<S, const COUNT: usize> = LoadElements<S, u16, COUNT>;
 
-impl<S: In, const COUNT: usize> Operation for LoadWords<S, COUNT> {
+impl<S: In, T: Copy + Default, const COUNT: usize> Operation for LoadElements<S, T, COUNT> {
     #[inline(always)]
     unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
         // SAFETY: the caller's; places are checked.
         unsafe {
             let at = addresses(ctx, op);
+            let bytes = size_of::<[T; COUNT]>();
             let results = &ctx.kernel.code.lists[op.list as usize];
             if mask == FULL
                 && S::SPACE == Space::Global
-                && are_consecutive::<COUNT>(&at)
-                && let Some(from) = readable::<[[u32; COUNT]; LANES]>(ctx, at[0])
+                && are_consecutive::<[T; COUNT]>(&at)
+                && let Some(from) = readable::<[[T; COUNT]; LANES]>(ctx, at[0])
             {
                 for i in 0..COUNT {
-                    let mut lanes = [0; LANES];
+                    let mut lanes = [T::default(); LANES];
                     for (lane, words) in lanes.iter_mut().zip(&*from) {
                         *lane = words[i];
                     }
@@ -35,9 +38,9 @@ impl<S: In, const COUNT: usize> Operation for LoadWords<S, COUNT> {
             }
             if mask == FULL && are_alike(&at) {
                 let from = match S::SPACE {
-                    _ if !at[0].is_multiple_of(4 * COUNT as u64) => None,
-                    Space::Global => readable::<[u32; COUNT]>(ctx, at[0]),
-                    _ => ctx.shared.read_by_all(ctx.warp, at[0], 4 * COUNT).map(<*const u8>::cast),
+                    _ if !at[0].is_multiple_of(bytes as u64) => None,
+                    Space::Global => readable::<[T; COUNT]>(ctx, at[0]),
+                    _ => ctx.shared.read_by_all(ctx.warp, at[0], bytes).map(<*const u8>::cast),
                 };
                 if let Some(from) = from {
                     let words = from.read_unaligned();
@@ -48,62 +51,65 @@ impl<S: In, const COUNT: usize> Operation for LoadWords<S, COUNT> {
                 }
             }
             for lane in each(mask) {
-                let Some(from) = ctx.place(op, lane, S::SPACE, at[lane], 4 * COUNT, Deed::Read)
-                else {
+                let Some(from) = ctx.place(op, lane, S::SPACE, at[lane], bytes, Deed::Read) else {
                     return;
                 };
                 for i in 0..COUNT {
-                    let word = from.add(4 * i).cast::<u32>().read();
-                    ctx.registers.add(results[i] as usize).cast::<u32>().add(lane).write(word);
+                    let element = from.cast::<T>().add(i).read();
+                    ctx.registers.add(results[i] as usize).cast::<T>().add(lane).write(element);
                 }
             }
         }
     }
 }
 
-/// `st` of `COUNT` words.
-pub struct StoreWords<S, const COUNT: usize>(PhantomData<S>);
+/// `st` of `COUNT` elements, likewise.
+pub struct StoreElements<S, T, const COUNT: usize>(PhantomData<(S, T)>);
+pub type StoreWords<S, const COUNT: usize> = StoreElements<S, u32, COUNT>;
+pub type StoreHalves<S, const COUNT: usize> = StoreElements<S, u16, COUNT>;
 
-impl<S: In, const COUNT: usize> Operation for StoreWords<S, COUNT> {
+impl<S: In, T: Copy + Default, const COUNT: usize> Operation for StoreElements<S, T, COUNT> {
     #[inline(always)]
     unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
         // SAFETY: the caller's; places are checked.
         unsafe {
             let at = addresses(ctx, op);
             let values = &ctx.kernel.code.lists[op.list as usize];
-            let word = |ctx: &Ctx<'_>, i: usize, lane: usize| {
-                ctx.registers.add(values[i] as usize).cast::<u32>().add(lane).read()
+            let element = |ctx: &Ctx<'_>, i: usize, lane: usize| {
+                ctx.registers.add(values[i] as usize).cast::<T>().add(lane).read()
             };
             if mask == FULL
                 && S::SPACE == Space::Global
-                && are_consecutive::<COUNT>(&at)
-                && let Some(to) = writable::<[[u32; COUNT]; LANES]>(ctx, at[0])
+                && are_consecutive::<[T; COUNT]>(&at)
+                && let Some(to) = writable::<[[T; COUNT]; LANES]>(ctx, at[0])
             {
                 for i in 0..COUNT {
                     for (lane, words) in (*to).iter_mut().enumerate() {
-                        words[i] = word(ctx, i, lane);
+                        words[i] = element(ctx, i, lane);
                     }
                 }
                 return;
             }
             for lane in each(mask) {
-                let value: [u32; COUNT] = std::array::from_fn(|i| word(ctx, i, lane));
-                let bytes = std::slice::from_raw_parts(value.as_ptr().cast(), 4 * COUNT);
+                let value: [T; COUNT] = std::array::from_fn(|i| element(ctx, i, lane));
+                let bytes = size_of::<[T; COUNT]>();
+                let bytes = std::slice::from_raw_parts(value.as_ptr().cast(), bytes);
                 let deed = Deed::Write(bytes);
-                let Some(to) = ctx.place(op, lane, S::SPACE, at[lane], 4 * COUNT, deed) else {
+                let Some(to) = ctx.place(op, lane, S::SPACE, at[lane], bytes.len(), deed) else {
                     return;
                 };
-                to.cast::<[u32; COUNT]>().write(value);
+                to.cast::<[T; COUNT]>().write(value);
             }
         }
     }
 }
 
 #[inline(always)]
-fn are_consecutive<const COUNT: usize>(at: &Lanes<u64>) -> bool {
-    let mut same = at[0].is_multiple_of(4 * COUNT as u64);
+fn are_consecutive<T>(at: &Lanes<u64>) -> bool {
+    let bytes = size_of::<T>() as u64;
+    let mut same = at[0].is_multiple_of(bytes);
     for (i, &address) in at.iter().enumerate() {
-        same &= address == at[0].wrapping_add((4 * COUNT * i) as u64);
+        same &= address == at[0].wrapping_add(bytes * i as u64);
     }
     same
 }
@@ -117,10 +123,11 @@ fn are_alike(at: &Lanes<u64>) -> bool {
     differing == 0
 }
 
-/// The place of a `T`, which is whole words, that may plainly be read without any finding.
+/// The place of a `T` that may plainly be read without any finding; None, too, if it is not whole words.
 #[inline(always)]
 pub fn readable<T>(ctx: &Ctx<'_>, address: u64) -> Option<*const T> {
-    if !address.is_multiple_of(4) || !ctx.memory.contains(address, size_of::<T>() as u64) {
+    let whole = address.is_multiple_of(4) && size_of::<T>().is_multiple_of(4);
+    if !whole || !ctx.memory.contains(address, size_of::<T>() as u64) {
         return None;
     }
     let words = size_of::<T>() / 4;
@@ -141,7 +148,8 @@ pub fn readable<T>(ctx: &Ctx<'_>, address: u64) -> Option<*const T> {
 /// The place of a `T` that may plainly be written, as which it is noted.
 #[inline(always)]
 fn writable<T>(ctx: &mut Ctx<'_>, address: u64) -> Option<*mut T> {
-    if !address.is_multiple_of(4) || !ctx.memory.contains(address, size_of::<T>() as u64) {
+    let whole = address.is_multiple_of(4) && size_of::<T>().is_multiple_of(4);
+    if !whole || !ctx.memory.contains(address, size_of::<T>() as u64) {
         return None;
     }
     let words = size_of::<T>() / 4;

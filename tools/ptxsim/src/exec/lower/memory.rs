@@ -11,7 +11,7 @@ use crate::exec::integer::{Add64, Move64, Sub64};
 use crate::exec::op::{Access, Op};
 use crate::exec::order::Fence;
 use crate::exec::special::Fixed;
-use crate::exec::words::{LoadWords, StoreWords};
+use crate::exec::words::{LoadHalves, LoadWords, StoreHalves, StoreWords};
 use crate::ptx::Error;
 use crate::ptx::ast::{Base, Instruction, Operand, Space, Type};
 
@@ -111,6 +111,7 @@ impl Lowering<'_> {
         let access =
             Access { bytes, count: elements, register_bytes, signed, wide, strong, releases };
         let words = (bytes, register_bytes) == (4, 4) && !strong;
+        let halves = (bytes, register_bytes) == (2, 2) && !strong;
         let place = match space {
             Some(Space::Const) if !is_load => return self.unsupported(i),
             Some(Space::Shared | Space::Local | Space::Const | Space::Param)
@@ -143,6 +144,9 @@ impl Lowering<'_> {
             (true, Where::Shared, true, 1) => self.op::<LoadWords<Shared, 1>>(at, source),
             (true, Where::Shared, true, 2) => self.op::<LoadWords<Shared, 2>>(at, source),
             (true, Where::Shared, true, 4) => self.op::<LoadWords<Shared, 4>>(at, source),
+            (true, Where::Global, _, 1) if halves => self.op::<LoadHalves<Global, 1>>(at, source),
+            (true, Where::Global, _, 2) if halves => self.op::<LoadHalves<Global, 2>>(at, source),
+            (true, Where::Global, _, 4) if halves => self.op::<LoadHalves<Global, 4>>(at, source),
             (true, Where::Global, ..) => self.op::<Load<Global>>(at, source),
             (true, Where::Shared, ..) => self.op::<Load<Shared>>(at, source),
             (true, Where::Local, ..) => self.op::<Load<Local>>(at, source),
@@ -153,6 +157,9 @@ impl Lowering<'_> {
             (false, Where::Shared, true, 1) => self.op::<StoreWords<Shared, 1>>(at, source),
             (false, Where::Shared, true, 2) => self.op::<StoreWords<Shared, 2>>(at, source),
             (false, Where::Shared, true, 4) => self.op::<StoreWords<Shared, 4>>(at, source),
+            (false, Where::Global, _, 1) if halves => self.op::<StoreHalves<Global, 1>>(at, source),
+            (false, Where::Global, _, 2) if halves => self.op::<StoreHalves<Global, 2>>(at, source),
+            (false, Where::Global, _, 4) if halves => self.op::<StoreHalves<Global, 4>>(at, source),
             (false, Where::Global, ..) => self.op::<Store<Global>>(at, source),
             (false, Where::Shared, ..) => self.op::<Store<Shared>>(at, source),
             (false, Where::Local, ..) => self.op::<Store<Local>>(at, source),
