@@ -127,7 +127,7 @@ fn shape_line(f: &mut Formatter<'_>, shape: &Shape) -> fmt::Result {
         "{} blocks ({} warps, {:.0} %) fit a multiprocessor; {} wave{}",
         occupancy.resident_blocks,
         occupancy.resident_warps,
-        100.0 * occupancy.share,
+        100.0 * occupancy.occupancy,
         occupancy.waves,
         if occupancy.waves == 1 { "" } else { "s" },
     );
@@ -223,14 +223,17 @@ fn bound_lines(f: &mut Formatter<'_>, profile: &Profile, bound: &Bound) -> fmt::
         .terms
         .iter()
         .map(|(&term, time)| match (term, bound.fullest_pipe()) {
-            (Term::Pipe, Some(class)) => format!("pipe ({}) {time:.2}", class_name(class)),
+            (Term::Pipe, Some(class)) => format!("pipe {} {time:.2}", class_name(class)),
             _ => format!("{} {time:.2}", term_name(term)),
         })
         .collect();
-    line(f, "", &cells.join("  "))?;
+    for four in cells.chunks(4) {
+        let line_of: String = four.iter().map(|cell| format!("{cell:20}")).collect();
+        line(f, "", line_of.trim_end())?;
+    }
     if bound.bytes_in_flight > 0.0 {
         let text = format!(
-            "{} in flight on a multiprocessor while it waits; DRAM's bandwidth needs {}",
+            "in flight {} a multiprocessor while it waits; to fill DRAM {}",
             bytes(bound.bytes_in_flight),
             bytes(bound.bytes_in_flight_needed),
         );
