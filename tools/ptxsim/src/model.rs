@@ -56,7 +56,7 @@ pub struct Occupancy {
     pub resident_blocks: u32,
     pub resident_warps: u32,
     /// Of the warps that a multiprocessor can hold.
-    pub share: f64,
+    pub occupancy: f64,
     /// Times that the device is filled.
     pub waves: u64,
 }
@@ -92,7 +92,8 @@ impl Launched {
         Occupancy {
             resident_blocks,
             resident_warps,
-            share: f64::from(resident_warps * WARP) / f64::from(device.threads_per_multiprocessor),
+            occupancy: f64::from(resident_warps * WARP)
+                / f64::from(device.threads_per_multiprocessor),
             waves: blocks.div_ceil(u64::from(resident_blocks.max(1) * device.multiprocessors)),
         }
     }

@@ -154,6 +154,31 @@ fn bank_conflicts_of_strides_and_of_rows_without_a_swizzle() {
 }
 
 #[test]
+fn generic_and_local_accesses_are_counted_where_they_point() {
+    // The even lanes store to shared memory, the odd ones to global memory, by one instruction.
+    let device = kernel(
+        4,
+        "mov.u32 %r4, data; cvt.u64.u32 %d2, %r4; cvta.shared.u64 %d2, %d2;\n\
+         mul.wide.u32 %d3, %r1, 4; add.u64 %d2, %d2, %d3;\n\
+         and.b32 %r5, %r1, 1; setp.eq.u32 %p0, %r5, 0; selp.b64 %d4, %d2, %d1, %p0;\n\
+         st.u32 [%d4], %r1;",
+    );
+    let at = device.upload(&[0u32; 32]);
+    let counters = device.launch("k", [1, 1, 1], [32, 1, 1], 0, &[Arg::Address(at)]).unwrap();
+    let found = detail(counters);
+    assert_eq!(found.class(Class::GenericStore).warps, 1);
+    assert_eq!(found.shared.stores, Banked { requests: 1, wavefronts: 1, conflicts: 0 });
+    assert_eq!(found.global.stores, Requests { requests: 1, sectors: 4, bytes: 64 });
+    // An array of 16 words in local memory, of a full warp and a quarter of one: see `sorted`.
+    let device = fixture("branches.80");
+    let (x, out) = (device.upload(&[5i32; 16 * 40]), device.allocate(4 * 16 * 40));
+    let args = [Arg::Address(x), Arg::Address(out)];
+    let found = detail(device.launch("sorted", [1, 1, 1], [40, 1, 1], 0, &args).unwrap());
+    assert_eq!(found.local.requests, found.class(Class::Local).warps);
+    assert_eq!(found.local.bytes, 4 * found.class(Class::Local).threads);
+}
+
+#[test]
 fn atomics_are_counted_by_address() {
     let device = fixture("vector.80");
     let n = 1000u32;
@@ -192,9 +217,10 @@ fn a_gemm_multiplies_copies_and_reads_as_its_tiles_say() {
         let device = fixture(&format!("gemm.{target}"));
         let [m, n, k] = [128u64, 192, 96];
         let counters = gemm(&device, [m, n, k].map(|x| x as usize));
-        let (warps, threads) = (counters.warp_instructions, counters.thread_instructions);
+        let warps = counters.warp_instructions;
         let detail = detail(counters);
-        assert_eq!((detail.executed().warps, detail.executed().threads), (warps, threads));
+        // No path of this kernel diverges: every instruction is for all 32 lanes.
+        assert_eq!((detail.executed().warps, detail.active_lanes()), (warps, 32.0));
         let (blocks, tiles) = (m * n / 64 / 64, k / 32);
         let tensor = &detail.tensor["m16n8k16 bf16 f32"];
         assert_eq!(tensor.instructions, m * n * k / (16 * 8 * 16));
@@ -299,7 +325,7 @@ fn waves_repeat_the_latency_and_fill_the_multiprocessors() {
         close(bound.term(Term::Latency), waves as f64 * clocks / device.rates.clock_mhz);
     }
     let occupancy = shape.occupancy(&H100);
-    assert_eq!((occupancy.resident_warps, occupancy.share), (4, 4.0 / 64.0));
+    assert_eq!((occupancy.resident_warps, occupancy.occupancy), (4, 4.0 / 64.0));
 }
 
 #[test]

@@ -8,53 +8,55 @@ use super::lanes::{FULL, Lanes, each};
 
 const BANKS: usize = 32;
 
-/// Passes of a request, and those that it would need without conflicts.
+/// Passes of a request, and those that it would need without conflicts. Elements are aligned to their
+/// width.
 #[inline(always)]
 pub fn passes(at: &Lanes<u64>, mask: u32, bytes: usize) -> (u64, u64) {
-    let together = if bytes <= 4 { 32 } else { 128 / bytes.clamp(8, 16) };
-    if mask == FULL && bytes >= 4 && at[0].is_multiple_of(4) {
-        let mut dense = true;
-        for (i, &address) in at.iter().enumerate() {
-            dense &= address == at[0].wrapping_add((i * bytes) as u64);
-        }
-        if dense {
-            return ((32 / together) as u64, (32 / together) as u64);
-        }
-    }
+    // A row of the banks is 128 bytes: so many slots of an element's width, and lanes that go together.
+    let (shift, together) = match bytes {
+        0..=4 => (2, 32),
+        5..=8 => (3, 16),
+        _ => (4, 8),
+    };
     let (mut passes, mut least) = (0, 0);
-    let lanes = FULL >> (32 - together);
     for first in (0..32).step_by(together) {
-        let group = mask & (lanes << first);
-        if group != 0 {
-            passes += of_group(at, group, bytes);
-            least += 1;
+        let group = mask & ((FULL >> (32 - together)) << first);
+        if group == 0 {
+            continue;
+        }
+        least += 1;
+        let (mut slots, mut differ) = (0u32, 0);
+        for &address in &at[first..first + together] {
+            slots |= 1 << ((address >> shift) as usize % together);
+            differ |= (address ^ at[first]) >> shift;
+        }
+        // Every lane has a slot of its own, or all have the same element.
+        let whole = group.count_ones() as usize == together;
+        if whole && (slots.count_ones() as usize == together || differ == 0) {
+            passes += 1;
+        } else {
+            passes += of_group(at, group, shift, together);
         }
     }
     (passes, least)
 }
 
-/// The most distinct words that lanes of a group want of one bank.
-fn of_group(at: &Lanes<u64>, group: u32, bytes: usize) -> u64 {
-    let mut words = [0u64; BANKS];
+/// The most distinct elements that lanes of a group want of one slot.
+fn of_group(at: &Lanes<u64>, group: u32, shift: u32, slots: usize) -> u64 {
+    let mut elements = [0u64; BANKS];
     let mut found = 0;
     let mut counts = [0u8; BANKS];
-    let mut first = [u64::MAX; BANKS];
     let mut most = 1;
     for lane in each(group) {
-        let start = at[lane] / 4;
-        for word in start..start + (bytes as u64).div_ceil(4).min(4) {
-            let bank = word as usize % BANKS;
-            if first[bank] == word || counts[bank] > 1 && words[..found].contains(&word) {
-                continue;
-            }
-            if counts[bank] == 0 {
-                first[bank] = word;
-            }
-            words[found % BANKS] = word;
-            found = (found + 1).min(BANKS);
-            counts[bank] += 1;
-            most = most.max(counts[bank]);
+        let element = at[lane] >> shift;
+        let slot = element as usize % slots;
+        if counts[slot] > 0 && elements[..found].contains(&element) {
+            continue;
         }
+        elements[found] = element;
+        found += 1;
+        counts[slot] += 1;
+        most = most.max(counts[slot]);
     }
     u64::from(most)
 }

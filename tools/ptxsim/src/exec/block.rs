@@ -251,10 +251,14 @@ impl<'a> Block<'a> {
                 mask &= if op.guard_negated { !bits } else { bits };
             }
             count(&mut self.counters, mask);
-            if let Some(tally) = &mut self.tally
-                && op.flow != Flow::Together
-            {
-                tally.note(&ctx, at, op, mask);
+            if let Some(tally) = &mut self.tally {
+                match op.flow {
+                    // All lanes take part in a branch, those that it does not move too.
+                    Flow::Branch { .. } | Flow::Table { .. } => tally.note(&ctx, at, op, lanes),
+                    // Counted when it runs, not when lanes come and wait for others.
+                    Flow::Together => {}
+                    _ => tally.note(&ctx, at, op, mask),
+                }
             }
             match op.flow {
                 Flow::Next => {
@@ -343,7 +347,6 @@ impl<'a> Block<'a> {
                     let first = each(mask).next();
                     let members = first.map_or(0, |lane| members[lane]);
                     if members & w.alive & !mask == 0 {
-                        // Counted when it runs: not when some lanes come and wait for others.
                         if let Some(tally) = &mut self.tally {
                             tally.note(&ctx, at, op, mask);
                         }

@@ -42,7 +42,7 @@ pub struct Detail {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Executed {
     pub warps: u64,
-    /// Lanes that took part, those that a guard kept back left out.
+    /// Lanes that took part, those that a guard kept back left out; of a branch, all that came to it.
     pub threads: u64,
 }
 

@@ -1,7 +1,7 @@
 //! Sectors of global memory, 32 bytes each: how many a request touches, and which the launch touched.
 
 use super::access::Deed;
-use super::lanes::{Lanes, each};
+use super::lanes::{FULL, LANES, Lanes, each};
 use crate::memory::Memory;
 
 pub const SECTOR: u64 = 32;
@@ -46,6 +46,12 @@ impl Sectors {
 
     /// The sectors of a request; elements do not cross any, unless they are larger.
     pub fn touch(&mut self, at: &Lanes<u64>, mask: u32, bytes: u64, deed: Deed) -> u64 {
+        if mask == FULL && dense(at, bytes) {
+            let start = at[0].wrapping_sub(self.base);
+            let sectors = start / SECTOR..=start.saturating_add(LANES as u64 * bytes - 1) / SECTOR;
+            sectors.clone().for_each(|sector| self.mark(sector as usize, deed));
+            return sectors.end() - sectors.start() + 1;
+        }
         let mut seen = [0u64; 64];
         let (mut count, mut last, mut highest) = (0, u64::MAX, 0);
         for lane in each(mask) {
@@ -130,10 +136,19 @@ impl Sectors {
     }
 }
 
+/// Whether lanes lie side by side.
+#[inline(always)]
+fn dense(at: &Lanes<u64>, bytes: u64) -> bool {
+    let mut differ = 0;
+    for (i, &address) in at.iter().enumerate() {
+        differ |= address ^ at[0].wrapping_add(i as u64 * bytes);
+    }
+    differ == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exec::lanes::FULL;
 
     #[test]
     fn requests_and_blocks_and_launches_count_sectors_apart() {

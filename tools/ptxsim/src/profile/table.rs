@@ -127,7 +127,7 @@ fn shape_line(f: &mut Formatter<'_>, shape: &Shape) -> fmt::Result {
         "{} blocks ({} warps, {:.0} %) fit a multiprocessor; {} wave{}",
         occupancy.resident_blocks,
         occupancy.resident_warps,
-        100.0 * occupancy.share,
+        100.0 * occupancy.occupancy,
         occupancy.waves,
         if occupancy.waves == 1 { "" } else { "s" },
     );
