@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every test there is. Needs Rust and a C++ compiler; installs what else it uses below target/.
+# Every test there is. Needs Rust, a C++ compiler and Python 3; installs what else it uses below target/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
@@ -7,6 +7,9 @@ step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 step "formatting and lints"
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- --deny warnings
+
+step "the CUDA compiler, for the simulator's fixtures"
+python3 tools/ptxsim/scripts/nvrtc.py fetch --into target/nvrtc
 
 step "tests, debug build"
 cargo test --workspace --locked
@@ -26,7 +29,7 @@ for build in debug release; do
 done
 
 step "documentation"
-RUSTDOCFLAGS="--deny warnings" cargo doc --no-deps --locked --quiet
+RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked --quiet
 
 step "fuzz targets, 60 s each"
 ./fuzz/run.sh 60

@@ -19,6 +19,7 @@ FONT_SIZE = 109  # the one bitmap size of Noto Color Emoji
 CANVAS = 64  # scene coordinates are pixels of the 64-pixel canvas; 128 doubles everything
 SMALL, BIG = 32, 48
 QUADRANTS = ((0, 0), (32, 0), (0, 32), (32, 32))  # top left, top right, bottom left, bottom right
+CENTRE = (8, 8)  # of a big sprite: one place, as tokens drawn side by side cannot agree on one of nine
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
 NUMBERS = ("zero", "one", "two", "three", "four")
 RELATIONS = {
@@ -203,7 +204,7 @@ class Sampler:
         if kind in ("single", "big", "corner"):
             object_ = rng.choice(self.objects)
             name = self._name(object_, rng)
-            size, (x, y) = BIG, (8 * rng.randrange(3), 8 * rng.randrange(3))
+            size, (x, y) = BIG, CENTRE
             if kind == "single":
                 text = rng.choice(
                     (f"{article(name)} {name}",) * 3 + (f"one {name}", f"a picture of {article(name)} {name}")

@@ -2,8 +2,20 @@
 
 use std::collections::BTreeMap;
 
+/// What is refused by name for now, by the beginning of its spelling.
+const REFUSED: [&str; 8] = [
+    "barrier.cluster.",
+    "call",
+    "cp.async.bulk.",
+    "ld.shared::cluster.",
+    "mapa.",
+    "mbarrier.",
+    "mov.u32", // from %cluster_ctarank
+    "wgmma.",
+];
+
 #[test]
-fn table() {
+fn every_instruction_of_the_fixtures_is_known_or_refused_on_purpose() {
     let memory = ptxsim::memory::Memory::new(1 << 30).unwrap();
     let mut all: BTreeMap<String, (usize, Option<String>)> = BTreeMap::new();
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/ptx")).unwrap() {
@@ -15,7 +27,10 @@ fn table() {
             entry.1 = entry.1.take().or(refused);
         }
     }
+    assert!(all.len() > 300, "{} spellings", all.len());
     for (name, (count, refused)) in &all {
+        let expected = REFUSED.iter().any(|prefix| name.starts_with(prefix));
+        assert!(refused.is_none() || expected, "{name}: {refused:?}");
         println!("{count:6} {name:60} {}", refused.as_deref().unwrap_or(""));
     }
 }

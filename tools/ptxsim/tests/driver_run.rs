@@ -20,6 +20,12 @@ fn program() {
     if role == "leak" {
         std::mem::forget(a);
     }
+    if role == "uninitialised" {
+        // SAFETY: reading it is what the simulator is to find.
+        let b: CudaSlice<u8> = unsafe { stream.alloc(16) }.unwrap();
+        stream.clone_dtoh(&b).unwrap();
+        println!("still running");
+    }
     if role == "fail" {
         std::process::exit(3);
     }
@@ -63,6 +69,18 @@ fn findings_change_the_exit_code_of_success_only() {
     assert!(text.contains("Leak: never freed: allocation 1 (3 bytes"), "{text}");
     let (code, text, _) = run("fail", &[]);
     assert_eq!(code, 3, "{text}");
+}
+
+#[test]
+fn the_first_finding_ends_a_strict_run() {
+    let (code, text, report) = run("uninitialised", &[]);
+    assert_eq!(code, 70, "{text}");
+    assert!(text.contains("still running"), "{text}");
+    assert_eq!(report.unwrap().findings[0].kind, Kind::UninitialisedRead);
+    let (code, text, report) = run("uninitialised", &["--strict"]);
+    assert_eq!(code, 70, "{text}");
+    assert!(!text.contains("still running"), "{text}");
+    assert_eq!(report.unwrap().findings.len(), 1);
 }
 
 #[test]

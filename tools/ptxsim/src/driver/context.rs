@@ -194,6 +194,23 @@ pub extern "C" fn cuCtxCreate_v2(out: Out<CUcontext>, flags: c_uint, device: CUd
     call("cuCtxCreate_v2", |d| create(d, out, flags, device))
 }
 
+/// As `cuCtxCreate_v2`; affinity is not supported.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuCtxCreate_v3(
+    out: Out<CUcontext>,
+    _affinities: In<u64>,
+    count: c_int,
+    flags: c_uint,
+    device: CUdevice,
+) -> Status {
+    call("cuCtxCreate_v3", |d| {
+        if count != 0 {
+            return Status::NOT_SUPPORTED.because("execution affinity is not simulated; pass 0");
+        }
+        create(d, out, flags, device)
+    })
+}
+
 /// As `cuCtxCreate_v2`; affinity and graphics sharing are not supported.
 #[unsafe(no_mangle)]
 pub extern "C" fn cuCtxCreate_v4(

@@ -3,8 +3,7 @@
 use std::ffi::{c_char, c_int, c_uint};
 
 use super::abi::{CUdevice, CUmemoryPool, Out, Text};
-use super::options::Options;
-use super::state::{call, free_call, initialise};
+use super::state::{call, driver_version, free_call, initialise};
 use super::status::Status;
 
 #[unsafe(no_mangle)]
@@ -20,10 +19,7 @@ pub extern "C" fn cuInit(flags: c_uint) -> Status {
 /// The emulated driver's version; may be asked before `cuInit`.
 #[unsafe(no_mangle)]
 pub extern "C" fn cuDriverGetVersion(out: Out<c_int>) -> Status {
-    free_call("cuDriverGetVersion", || {
-        let options = Options::from_environment();
-        out.set(options.map_or_else(|_| Options::default().driver_version, |o| o.driver_version))
-    })
+    free_call("cuDriverGetVersion", || out.set(driver_version()))
 }
 
 #[unsafe(no_mangle)]

@@ -100,12 +100,14 @@ impl Driver {
         let mut idle = Vec::new();
         for (&address, owner) in self.owners.iter_mut().filter(|(a, _)| !used.contains(a)) {
             match owner.graph {
-                GraphUse::Idle => idle.push(address),
+                GraphUse::Idle => idle.push((address, owner.context)),
                 GraphUse::Live => owner.graph = GraphUse::No,
                 GraphUse::No => {}
             }
         }
-        for address in idle {
+        for (address, context) in idle {
+            // Work that uses it may be pending. A fault is told by the next call that waits.
+            let _ = self.run_context(context);
             self.release(address, crate::memory::Home::Device, "the end of its graph");
         }
     }

@@ -236,6 +236,9 @@ pub extern "C" fn cuModuleGetGlobal_v2(
     })
 }
 
+/// `CU_MODULE_EAGER_LOADING`.
+const EAGER: c_uint = 1;
+
 /// `CUfunction_attribute`.
 const MAX_DYNAMIC_SHARED: c_uint = 8;
 const CARVEOUT: c_uint = 9;
@@ -356,6 +359,12 @@ pub extern "C" fn cuFuncIsLoaded(out: Out<c_uint>, function: CUfunction) -> Stat
         d.functions.get(function)?;
         out.set(1)
     })
+}
+
+/// Modules are loaded whole, at once.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuModuleGetLoadingMode(out: Out<c_uint>) -> Status {
+    call("cuModuleGetLoadingMode", |_| out.set(EAGER))
 }
 
 /// Fat binaries hold machine code, which is not executed.

@@ -24,6 +24,9 @@ use crate::memory::{Memory, MemoryError};
 
 static DRIVER: Mutex<Option<Driver>> = Mutex::new(None);
 
+/// A program that goes on after errors may make more; the first ones tell.
+const MOST_NOTES: usize = 200;
+
 thread_local! {
     /// Set while a host function of the program runs inside the driver.
     static IN_CALLBACK: Cell<bool> = const { Cell::new(false) };
@@ -119,8 +122,11 @@ impl Driver {
         self.findings.add(Finding::of_host(kind, message.into()));
     }
 
-    /// An explanation for the program's author: on standard error and in the report.
+    /// An explanation for the program's author: on standard error and in the report, once each.
     pub fn note(&mut self, text: String) {
+        if self.report.notes.len() >= MOST_NOTES || self.report.notes.contains(&text) {
+            return;
+        }
         if !self.options.quiet {
             eprintln!("ptxsim: {text}");
         }
@@ -154,6 +160,14 @@ pub fn find_leaks() {
     if let Some(driver) = driver().as_mut() {
         report::find_leaks(driver);
     }
+}
+
+/// The emulated driver's version, before and after `cuInit`.
+pub(super) fn driver_version() -> i32 {
+    if let Some(driver) = driver().as_ref() {
+        return driver.options.driver_version;
+    }
+    Options::from_environment().unwrap_or_default().driver_version
 }
 
 /// `cuInit`.

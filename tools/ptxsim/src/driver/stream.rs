@@ -202,6 +202,7 @@ pub extern "C" fn cuStreamQuery(stream: CUstream) -> Status {
     call("cuStreamQuery", |d| {
         let stream = d.stream(stream)?;
         d.refuse_capturing(stream, "cuStreamQuery")?;
+        d.refuse_unsafe("cuStreamQuery")?;
         let context = d.streams.get(stream)?.context;
         let ends = d.ends(stream)?;
         d.poll(context, &ends)

@@ -30,7 +30,7 @@ symbols! {
     }
     context {
         cuDevicePrimaryCtxRetain cuDevicePrimaryCtxRelease_v2 cuDevicePrimaryCtxReset_v2
-        cuDevicePrimaryCtxSetFlags_v2 cuDevicePrimaryCtxGetState cuCtxCreate_v2 cuCtxCreate_v4
+        cuDevicePrimaryCtxSetFlags_v2 cuDevicePrimaryCtxGetState cuCtxCreate_v2 cuCtxCreate_v3 cuCtxCreate_v4
         cuCtxDestroy_v2 cuCtxPushCurrent_v2 cuCtxPopCurrent_v2 cuCtxSetCurrent cuCtxGetCurrent
         cuCtxGetDevice cuCtxGetFlags cuCtxSetFlags cuCtxGetId cuCtxGetApiVersion cuCtxSynchronize
         cuCtxGetLimit cuCtxSetLimit cuCtxGetCacheConfig cuCtxSetCacheConfig
@@ -81,7 +81,7 @@ symbols! {
         cuModuleLoadData cuModuleLoadDataEx cuModuleLoad cuModuleUnload cuModuleGetFunction
         cuModuleGetFunctionCount cuModuleGetGlobal_v2 cuFuncGetAttribute cuFuncSetAttribute
         cuFuncSetCacheConfig cuFuncGetParamInfo cuFuncGetModule cuFuncGetName cuFuncLoad
-        cuFuncIsLoaded cuModuleLoadFatBinary
+        cuFuncIsLoaded cuModuleGetLoadingMode cuModuleLoadFatBinary
     }
     occupancy {
         cuOccupancyMaxActiveBlocksPerMultiprocessor
@@ -101,13 +101,18 @@ symbols! {
         cuStreamQuery cuStreamWaitEvent cuLaunchHostFunc cuStreamGetFlags cuStreamGetPriority
         cuStreamGetId cuStreamGetCtx cuStreamGetDevice
     }
+    symbols {
+        cuGetProcAddress cuGetProcAddress_v2
+    }
 }
 
 /// Versions of functions whose arguments changed: the CUDA version from which on the plain name means
 /// them. Those not listed are older than any program.
-const SINCE: [(&str, c_int); 10] = [
+const SINCE: [(&str, c_int); 12] = [
+    ("cuCtxCreate_v3", 11040),
     ("cuCtxCreate_v4", 12050),
     ("cuEventElapsedTime_v2", 12080),
+    ("cuGetProcAddress_v2", 12000),
     ("cuGraphAddKernelNode_v2", 12000),
     ("cuGraphExecKernelNodeSetParams_v2", 12000),
     ("cuGraphExecUpdate_v2", 12000),
@@ -265,7 +270,9 @@ mod tests {
             ("cuInit", 2000, "cuInit"),
             ("cuMemAlloc", 11000, "cuMemAlloc_v2"),
             ("cuMemAlloc_v2", 11000, "cuMemAlloc_v2"),
-            ("cuCtxCreate", 12000, "cuCtxCreate_v2"),
+            ("cuCtxCreate", 11000, "cuCtxCreate_v2"),
+            ("cuCtxCreate", 12000, "cuCtxCreate_v3"),
+            ("cuGetProcAddress", 13000, "cuGetProcAddress_v2"),
             ("cuCtxCreate", 13000, "cuCtxCreate_v4"),
             ("cuEventElapsedTime", 12000, "cuEventElapsedTime"),
             ("cuEventElapsedTime", 13000, "cuEventElapsedTime_v2"),
@@ -284,6 +291,22 @@ mod tests {
             assert!(NAMES.contains(&name), "{name}");
         }
         assert!(NAMES.iter().all(|n| address(n).is_some()));
+    }
+
+    /// The list above is kept by hand: every function of the sources is in it.
+    #[test]
+    fn every_function_is_listed() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/driver");
+        let mut count = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            let declared = text.lines().filter_map(|l| l.strip_prefix("pub extern \"C\" fn "));
+            for name in declared.filter_map(|l| l.split('(').next()) {
+                assert!(NAMES.contains(&name), "{name}");
+                count += 1;
+            }
+        }
+        assert_eq!(count, NAMES.len());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Operations on the device, and what happens when their turn comes.
 
 use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::abi::{CUcontext, CUevent, CUfunction, CUhostFn, HostPtr};
@@ -180,7 +181,11 @@ impl Driver {
             cooperative: call.cooperative,
         };
         let machine = self.options.machine();
-        let result = call.program.launch(&machine, &self.memory, &self.findings, &request);
+        // A bug in the executor must not leave the operation half done: others wait for it.
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            call.program.launch(&machine, &self.memory, &self.findings, &request)
+        }))
+        .unwrap_or_else(|_| Err(Fault::LaunchFailure("a bug in the simulator, see above".into())));
         let mut out = std::io::stdout();
         let printed = self.findings.take_printed().concat();
         // A closed output loses what kernels print, as it does for a GPU.

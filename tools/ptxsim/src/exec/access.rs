@@ -34,7 +34,7 @@ pub enum Deed {
 }
 
 impl Deed {
-    fn verb(self) -> &'static str {
+    pub fn verb(self) -> &'static str {
         match self {
             Deed::Read => "a read",
             Deed::Write => "a write",
@@ -119,7 +119,7 @@ impl Ctx<'_> {
     }
 
     #[inline(always)]
-    fn global(
+    pub fn global(
         &mut self,
         op: &Op,
         lane: usize,
@@ -188,86 +188,6 @@ impl Ctx<'_> {
         }
         // SAFETY: within this lane's part.
         Some(unsafe { self.local.as_mut_ptr().add(lane * size + address as usize) })
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn misaligned(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed) {
-        let verb = deed.verb();
-        let message =
-            format!("{verb} of {bytes} bytes at {address:#x}, which is no multiple of {bytes}");
-        self.find(Kind::Misaligned, op, lane, Some(address), message.clone());
-        self.fail(Fault::MisalignedAddress(message));
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn out_of_bounds(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed) {
-        let place = self.memory.describe(address, bytes as u64);
-        let verb = deed.verb();
-        let message = format!("{verb} of {bytes} bytes at {address:#x}: {place}");
-        let freed = self.memory.is_freed(address);
-        let kind = if freed { Kind::UseAfterFree } else { Kind::OutOfBounds };
-        self.find(kind, op, lane, Some(address), message.clone());
-        self.fail(Fault::IllegalAddress(message));
-    }
-
-    #[cold]
-    #[inline(never)]
-    #[allow(clippy::too_many_arguments, reason = "all of it is in the message")]
-    fn beyond(
-        &mut self,
-        op: &Op,
-        lane: usize,
-        address: u64,
-        bytes: usize,
-        deed: Deed,
-        space: &str,
-        size: usize,
-    ) {
-        let verb = deed.verb();
-        let message = format!(
-            "{verb} of {bytes} bytes at {space} address {address:#x}: there are {size} bytes"
-        );
-        self.find(Kind::OutOfBounds, op, lane, Some(address), message.clone());
-        self.fail(Fault::IllegalAddress(message));
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn uninitialised(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, space: &str) {
-        let place = match space {
-            "global" => self.memory.describe(address, bytes as u64),
-            _ => "no thread of this block wrote it".into(),
-        };
-        let message = format!(
-            "a read of {bytes} {space} bytes at {address:#x} that nothing has written: {place}"
-        );
-        self.find(Kind::UninitialisedRead, op, lane, Some(address), message);
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn shared_finding(
-        &mut self,
-        op: &Op,
-        lane: usize,
-        address: u64,
-        bytes: usize,
-        deed: Deed,
-        verdict: Verdict,
-    ) {
-        match verdict {
-            Verdict::Good => {}
-            Verdict::Uninitialised => self.uninitialised(op, lane, address, bytes, "shared"),
-            Verdict::Race { with, wrote } => {
-                let (verb, other) = (deed.verb(), if wrote { "wrote" } else { "read" });
-                let message = format!(
-                    "{verb} of {bytes} bytes at shared address {address:#x} that warp {with} {other} with no barrier in between"
-                );
-                self.find(Kind::SharedRace, op, lane, Some(address), message);
-            }
-        }
     }
 }
 

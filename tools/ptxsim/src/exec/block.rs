@@ -1,6 +1,7 @@
 //! Runs one block: its warps take turns in a seeded order, from barrier to barrier.
 
 use super::call::{self, Frame, MOST_FRAMES};
+use super::copy::Copies;
 use super::lanes::{FULL, each, load, load_bits, store, store_bits};
 use super::op::{Barrier, Ctx, Flow, Op, Reduction, UNGUARDED};
 use super::schedule::Random;
@@ -34,6 +35,7 @@ pub struct Block<'a> {
     registers: Vec<Line>,
     local: Vec<u8>,
     warps: Vec<Warp>,
+    copies: Vec<Copies>,
     barriers: [Gate; BARRIERS],
     random: Random,
     pub counters: Counters,
@@ -81,6 +83,7 @@ impl<'a> Block<'a> {
             local: vec![0; 32 * warps * kernel.lane_bytes()],
             printed: Vec::new(),
             warps: Vec::new(),
+            copies: Vec::new(),
             barriers: [Gate::default(); BARRIERS],
             random: Random::new(0),
             counters: Counters::default(),
@@ -97,8 +100,10 @@ impl<'a> Block<'a> {
         let [x, y, z] = index.map(u64::from);
         self.random = Random::new(machine.seed ^ (x + (y << 22) + (z << 43)));
         self.warps.clear();
+        self.copies.clear();
         for warp in 0..threads.div_ceil(32) {
             self.warps.push(Warp::new(threads - 32 * warp));
+            self.copies.push(Copies::new());
             let registers = self.registers_of(warp as usize);
             // SAFETY: this warp's register file.
             unsafe { special::prepare(registers, &kernel.code.fixed, 0, launch, index, warp) };
@@ -116,6 +121,9 @@ impl<'a> Block<'a> {
                 if let Turn::Failed(fault) = self.turn(live[(first + i) % live.len()]) {
                     return Err(fault);
                 }
+            }
+            for number in 0..BARRIERS {
+                self.release(number); // what exits have completed
             }
             idle = if self.counters.warp_instructions == before { idle + 1 } else { 0 };
             if idle > 1 {
@@ -173,6 +181,7 @@ impl<'a> Block<'a> {
             registers,
             memory,
             shared: &mut self.shared,
+            copies: &mut self.copies[warp],
             local: &mut self.local[warp * local..][..local],
             printed: &mut self.printed,
             launch,

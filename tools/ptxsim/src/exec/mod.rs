@@ -4,23 +4,27 @@
 //! `integer`, `float`, `compare`, `convert`, `access`, `atomic`, `collective` and so on what an
 //! operation does to them.
 
-#![allow(clippy::needless_range_loop, reason = "lanes read best as indices")]
+#![allow(clippy::needless_range_loop, reason = "lanes, rows and columns read best as indices")]
 
 mod access;
 mod address;
 mod approximate;
+mod atomic;
 mod bits;
+mod blame;
 mod block;
 mod call;
 mod collective;
 mod compare;
 mod control;
 mod convert;
+mod copy;
 mod float;
 mod half;
 mod integer;
 mod lanes;
 mod lower;
+mod matrix;
 mod modifiers;
 mod number;
 mod op;

@@ -1,5 +1,6 @@
 //! A lowered instruction, and what it may touch when it runs.
 
+use super::copy::Copies;
 use super::lanes::Run;
 use super::shared::Shared;
 use super::{Fault, Kernel, Launch, Machine};
@@ -89,6 +90,8 @@ pub struct Ctx<'a> {
     pub registers: *mut u8,
     pub memory: &'a Memory,
     pub shared: &'a mut Shared,
+    /// This warp's asynchronous copies.
+    pub copies: &'a mut Copies,
     /// `[lane][bytes]`, local variables.
     pub local: &'a mut [u8],
     /// What `printf` writes, and the number of the block that does.

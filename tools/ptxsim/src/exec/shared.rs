@@ -4,23 +4,27 @@
 //! `known[v]` of warp w is the first interval of v that w is not ordered after. An access conflicts
 //! with an earlier one of another warp unless that lies before it, whatever order they ran in.
 
-use super::lanes::LANES;
+use super::lanes::{LANES, each};
 
 /// Warps of the largest block.
 pub const WARPS: usize = 32;
 
-/// Who accessed a word last.
-#[derive(Debug, Clone, Copy, Default)]
+/// Who accessed a word last. Sixteen bytes, so that four neighbours are compared at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C, align(16))]
 struct Word {
     /// Interval of the writer; 0 before any write.
     written: u32,
-    writer: u8,
-    /// Bytes of the word that it wrote.
-    bytes: u8,
     /// Interval of the readers that are not ordered before each other.
     read: u32,
     /// A bit per warp.
     readers: u32,
+    writer: u8,
+    /// Bytes of the word that it wrote.
+    bytes: u8,
+    /// Asynchronous copies on their way here.
+    landing: u8,
+    unused: u8,
 }
 
 /// Shared memory of a running block.
@@ -41,6 +45,8 @@ pub struct Shared {
 pub enum Verdict {
     Good,
     Uninitialised,
+    /// An asynchronous copy is on its way there.
+    Landing,
     /// With this warp.
     Race {
         with: u32,
@@ -102,30 +108,16 @@ impl Shared {
         if !self.checks {
             return Verdict::Good;
         }
-        let (start, mut verdict) = (address as usize, Verdict::Good);
-        if self.written[start..start + bytes].contains(&0) {
-            verdict = Verdict::Uninitialised;
+        let start = address as usize;
+        let mut all = 1;
+        for &written in &self.written[start..start + bytes] {
+            all &= written;
         }
+        let initial = if all == 1 { Verdict::Good } else { Verdict::Uninitialised };
         let (known, now) = (&self.known[warp as usize], self.now[warp as usize]);
-        for (word, mask) in words(start, bytes) {
-            let word = &mut self.words[word];
-            let ordered = word.written < known[usize::from(word.writer) % WARPS];
-            if !ordered && u32::from(word.writer) != warp && word.bytes & mask != 0 {
-                verdict = Verdict::Race { with: word.writer.into(), wrote: true };
-            }
-            if word.readers == 1 << warp || word.readers == 0 {
-                word.read = now;
-            } else if word.readers >> warp & 1 == 0 || word.read != now {
-                for v in 0..WARPS {
-                    if word.readers >> v & 1 == 1 && word.read < known[v] {
-                        word.readers &= !(1 << v);
-                    }
-                }
-                word.read = if word.readers == 0 { now } else { word.read.min(now) };
-            }
-            word.readers |= 1 << warp;
-        }
-        verdict
+        visit(&mut self.words, start, bytes, initial, |word, mask| {
+            word.read(warp, now, known, mask)
+        })
     }
 
     /// Notes a write by a warp of bytes that lie inside.
@@ -134,30 +126,109 @@ impl Shared {
         if !self.checks {
             return Verdict::Good;
         }
-        let (start, mut verdict) = (address as usize, Verdict::Good);
+        let start = address as usize;
         self.written[start..start + bytes].fill(1);
         let (known, now) = (&self.known[warp as usize], self.now[warp as usize]);
-        for (word, mask) in words(start, bytes) {
-            let word = &mut self.words[word];
-            let other = u32::from(word.writer) != warp;
-            let ordered = word.written < known[usize::from(word.writer) % WARPS];
-            if !ordered && other && word.bytes & mask != 0 {
-                verdict = Verdict::Race { with: word.writer.into(), wrote: true };
-            }
-            let others = word.readers & !(1 << warp);
-            if others != 0 {
-                let unordered = |v: &usize| others >> v & 1 == 1 && word.read >= known[*v];
-                if let Some(v) = (0..WARPS).find(unordered) {
-                    verdict = Verdict::Race { with: v as u32, wrote: false };
-                }
-                word.readers &= 1 << warp;
-            }
-            let same = !other && word.written == now;
-            word.bytes = if same { word.bytes | mask } else { mask };
-            (word.written, word.writer) = (now, warp as u8);
-        }
-        verdict
+        visit(&mut self.words, start, bytes, Verdict::Good, |word, mask| {
+            word.write(warp, now, known, mask)
+        })
     }
+
+    /// An asynchronous copy is on its way to bytes that were written to just now.
+    pub fn begin(&mut self, address: u64, bytes: usize) {
+        if self.checks {
+            for (word, _) in words(address as usize, bytes) {
+                self.words[word].landing += 1;
+            }
+        }
+    }
+
+    /// It has landed: this warp has written the bytes now.
+    pub fn land(&mut self, warp: u32, address: u64, bytes: usize) {
+        if self.checks {
+            for (word, _) in words(address as usize, bytes) {
+                self.words[word].landing -= 1;
+            }
+            self.write(warp, address, bytes);
+        }
+    }
+}
+
+impl Word {
+    #[inline(always)]
+    fn read(&mut self, warp: u32, now: u32, known: &[u32; WARPS], mask: u8) -> Verdict {
+        let mut verdict = Verdict::Good;
+        let ordered = self.written < known[usize::from(self.writer) % WARPS];
+        if !ordered && u32::from(self.writer) != warp && self.bytes & mask != 0 {
+            verdict = Verdict::Race { with: self.writer.into(), wrote: true };
+        }
+        if self.readers & !(1 << warp) == 0 {
+            self.read = now;
+        } else if self.readers >> warp & 1 == 0 || self.read != now {
+            // Of the readers, those that this one is ordered after say nothing that it does not.
+            for v in each(self.readers) {
+                if self.read < known[v] {
+                    self.readers &= !(1 << v);
+                }
+            }
+            self.read = if self.readers == 0 { now } else { self.read.min(now) };
+        }
+        self.readers |= 1 << warp;
+        if self.landing > 0 { Verdict::Landing } else { verdict }
+    }
+
+    #[inline(always)]
+    fn write(&mut self, warp: u32, now: u32, known: &[u32; WARPS], mask: u8) -> Verdict {
+        let mut verdict = Verdict::Good;
+        let other = u32::from(self.writer) != warp;
+        let ordered = self.written < known[usize::from(self.writer) % WARPS];
+        if !ordered && other && self.bytes & mask != 0 {
+            verdict = Verdict::Race { with: self.writer.into(), wrote: true };
+        }
+        let others = self.readers & !(1 << warp);
+        if others != 0 {
+            if let Some(v) = each(others).find(|&v| self.read >= known[v]) {
+                verdict = Verdict::Race { with: v as u32, wrote: false };
+            }
+            self.readers &= 1 << warp;
+        }
+        self.bytes = if !other && self.written == now { self.bytes | mask } else { mask };
+        (self.written, self.writer) = (now, warp as u8);
+        if self.landing > 0 { Verdict::Landing } else { verdict }
+    }
+}
+
+/// Runs `note` on every word of a range; of four neighbours in the same state, once for all.
+#[inline(always)]
+fn visit(
+    all: &mut [Word],
+    start: usize,
+    bytes: usize,
+    initial: Verdict,
+    note: impl Fn(&mut Word, u8) -> Verdict,
+) -> Verdict {
+    let mut verdict = initial;
+    let mut judge = |new: Verdict| {
+        if new != Verdict::Good {
+            verdict = new;
+        }
+    };
+    if start.is_multiple_of(4) && bytes.is_multiple_of(16) {
+        for four in all[start / 4..(start + bytes) / 4].chunks_exact_mut(4) {
+            if four[0] == four[1] && four[0] == four[2] && four[0] == four[3] {
+                judge(note(&mut four[0], 0xF));
+                let word = four[0];
+                four[1..].fill(word);
+            } else {
+                four.iter_mut().for_each(|word| judge(note(word, 0xF)));
+            }
+        }
+    } else {
+        for (word, mask) in words(start, bytes) {
+            judge(note(&mut all[word], mask));
+        }
+    }
+    verdict
 }
 
 /// The words that `bytes` from `start` touch, each with the bits of its bytes.

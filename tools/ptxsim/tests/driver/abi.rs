@@ -40,6 +40,11 @@ pub const CAPTURED_EVENT: u32 = 907;
 pub const CAPTURE_WRONG_THREAD: u32 = 908;
 pub const UPDATE_FAILURE: u32 = 910;
 
+/// Modes of a capture.
+pub const GLOBAL: u32 = 0;
+pub const THREAD_LOCAL: u32 = 1;
+pub const RELAXED: u32 = 2;
+
 #[repr(C)]
 #[derive(Default)]
 pub struct UpdateResult {
@@ -354,4 +359,33 @@ pub fn launch_as(
 
 pub fn pointers(params: &[u64]) -> Vec<*mut c_void> {
     params.iter().map(|p| std::ptr::from_ref(p).cast_mut().cast()).collect()
+}
+
+/// Captures what `work` puts into a stream.
+pub fn capture(stream: usize, mode: u32, work: impl FnOnce()) -> Result<usize, u32> {
+    assert_eq!(cuStreamBeginCapture_v2(stream, mode), OK);
+    work();
+    let mut graph = 0;
+    match cuStreamEndCapture(stream, &mut graph) {
+        OK => Ok(graph),
+        code => {
+            assert_eq!(graph, 0);
+            Err(code)
+        }
+    }
+}
+
+pub fn instantiate(graph: usize) -> usize {
+    make(|e| cuGraphInstantiateWithFlags(e, graph, 0))
+}
+
+/// The nodes of a graph.
+pub fn nodes(graph: usize) -> Vec<usize> {
+    let mut count = 0;
+    // SAFETY: a count without room asks for the count.
+    assert_eq!(unsafe { cuGraphGetNodes(graph, std::ptr::null_mut(), &mut count) }, OK);
+    let mut all = vec![0; count];
+    // SAFETY: room for so many.
+    assert_eq!(unsafe { cuGraphGetNodes(graph, all.as_mut_ptr(), &mut count) }, OK);
+    all
 }

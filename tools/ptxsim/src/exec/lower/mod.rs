@@ -4,12 +4,14 @@
 
 mod arithmetic;
 mod call;
+mod atomic;
 mod comparison;
 mod control;
 mod conversion;
 mod coverage;
 mod float;
 mod integer;
+mod matrix;
 mod memory;
 mod operands;
 
@@ -342,6 +344,9 @@ impl<'a> Lowering<'a> {
             "bra" | "brx" | "ret" | "exit" | "bar" | "barrier" | "trap" | "shfl" | "vote"
             | "match" | "redux" | "activemask" | "elect" | "griddepcontrol" | "nanosleep"
             | "pragma" => self.control(index, i),
+            "atom" | "red" => self.atomic(i),
+            "cp" => self.copy_async(i),
+            "ldmatrix" | "stmatrix" | "mma" => self.matrix(i),
             _ => self.arithmetic(i),
         }
     }

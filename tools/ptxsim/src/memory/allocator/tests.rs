@@ -89,6 +89,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// Against a list of live ranges: aligned, apart by a red zone, inside the range, counted exactly.
     #[test]
     fn live_allocations_never_touch(steps in steps()) {

@@ -12,28 +12,37 @@ const UNIT: u32 = 64;
 const LANES: u32 = 32;
 
 /// Slots and the bytes of the file. Registers nobody names share the first slot; they are never touched.
+///
+/// Only registers of one width share slots: a lane's part of a slot is then the same bytes for all of
+/// them, and lanes that run on write over nothing that lanes elsewhere still need.
 pub(super) fn assign(registers: &[Register], lives: &[Life]) -> (Vec<Slot>, u32) {
     let mut slots: Vec<Slot> =
         registers.iter().map(|r| Slot { offset: 0, lane_bytes: lane_bytes(r.ty) }).collect();
-    let mut order: Vec<(usize, usize, usize)> = lives
+    let mut order: Vec<(u8, usize, usize, usize)> = lives
         .iter()
         .enumerate()
-        .filter_map(|(register, life)| life.map(|(first, last)| (first, last, register)))
+        .filter_map(|(register, life)| {
+            life.map(|(first, last)| (slots[register].lane_bytes, first, last, register))
+        })
         .collect();
     order.sort_unstable();
-    let mut file = File::default();
-    let mut ending: BinaryHeap<Reverse<(usize, usize)>> = BinaryHeap::new();
-    for (first, last, register) in order {
-        while let Some(Reverse((end, other))) = ending.peek().copied()
-            && end < first
-        {
-            ending.pop();
-            file.give(slots[other].offset / UNIT, units(slots[other]));
+    let mut end = 0;
+    for class in order.chunk_by(|a, b| a.0 == b.0) {
+        let mut file = File::default();
+        let mut ending: BinaryHeap<Reverse<(usize, usize)>> = BinaryHeap::new();
+        for &(_, first, last, register) in class {
+            while let Some(Reverse((last, other))) = ending.peek().copied()
+                && last < first
+            {
+                ending.pop();
+                file.give((slots[other].offset - end) / UNIT / units(slots[other]));
+            }
+            slots[register].offset = end + file.take() * units(slots[register]) * UNIT;
+            ending.push(Reverse((last, register)));
         }
-        slots[register].offset = file.take(units(slots[register])) * UNIT;
-        ending.push(Reverse((last, register)));
+        end += file.in_use.len() as u32 * units(slots[class[0].3]) * UNIT;
     }
-    (slots, file.in_use.len() as u32 * UNIT)
+    (slots, end)
 }
 
 fn lane_bytes(ty: Type) -> u8 {
@@ -47,35 +56,28 @@ fn units(slot: Slot) -> u32 {
     (u32::from(slot.lane_bytes) * LANES).div_ceil(UNIT).max(1)
 }
 
-/// The register file in units; the lowest free place is taken.
+/// The slots of one width; the lowest free one is taken.
 #[derive(Default)]
 struct File {
     in_use: Vec<bool>,
-    /// No unit below is free.
+    /// No slot below is free.
     lowest: usize,
 }
 
 impl File {
-    fn take(&mut self, units: u32) -> u32 {
-        let units = units as usize;
+    fn take(&mut self) -> u32 {
         while self.in_use.get(self.lowest) == Some(&true) {
             self.lowest += 1;
         }
-        // A slot of several units begins at a multiple of its size, or small ones would splinter the file.
-        let mut start = self.lowest.next_multiple_of(units);
-        while self.in_use.iter().skip(start).take(units).any(|used| *used) {
-            start += units;
+        if self.in_use.len() == self.lowest {
+            self.in_use.push(false);
         }
-        if self.in_use.len() < start + units {
-            self.in_use.resize(start + units, false);
-        }
-        self.in_use[start..start + units].fill(true);
-        start as u32
+        self.in_use[self.lowest] = true;
+        self.lowest as u32
     }
 
-    fn give(&mut self, start: u32, units: u32) {
-        let start = start as usize;
-        self.in_use[start..start + units as usize].fill(false);
-        self.lowest = self.lowest.min(start);
+    fn give(&mut self, slot: u32) {
+        self.in_use[slot as usize] = false;
+        self.lowest = self.lowest.min(slot as usize);
     }
 }

@@ -1,0 +1,96 @@
+//! What is said of an access that fails a check.
+
+use super::Fault;
+use super::access::Deed;
+use super::op::{Ctx, Op};
+use super::shared::Verdict;
+use crate::finding::Kind;
+
+impl Ctx<'_> {
+    #[cold]
+    #[inline(never)]
+    pub fn misaligned(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed) {
+        let verb = deed.verb();
+        let message =
+            format!("{verb} of {bytes} bytes at {address:#x}, which is no multiple of {bytes}");
+        self.find(Kind::Misaligned, op, lane, Some(address), message.clone());
+        self.fail(Fault::MisalignedAddress(message));
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub fn out_of_bounds(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed) {
+        let place = self.memory.describe(address, bytes as u64);
+        let verb = deed.verb();
+        let message = format!("{verb} of {bytes} bytes at {address:#x}: {place}");
+        let freed = self.memory.is_freed(address);
+        let kind = if freed { Kind::UseAfterFree } else { Kind::OutOfBounds };
+        self.find(kind, op, lane, Some(address), message.clone());
+        self.fail(Fault::IllegalAddress(message));
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[allow(clippy::too_many_arguments, reason = "all of it is in the message")]
+    pub fn beyond(
+        &mut self,
+        op: &Op,
+        lane: usize,
+        address: u64,
+        bytes: usize,
+        deed: Deed,
+        space: &str,
+        size: usize,
+    ) {
+        let verb = deed.verb();
+        let message = format!(
+            "{verb} of {bytes} bytes at {space} address {address:#x}: there are {size} bytes"
+        );
+        self.find(Kind::OutOfBounds, op, lane, Some(address), message.clone());
+        self.fail(Fault::IllegalAddress(message));
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub fn uninitialised(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, space: &str) {
+        let place = match space {
+            "global" => self.memory.describe(address, bytes as u64),
+            _ => "no thread of this block wrote it".into(),
+        };
+        let message = format!(
+            "a read of {bytes} {space} bytes at {address:#x} that nothing has written: {place}"
+        );
+        self.find(Kind::UninitialisedRead, op, lane, Some(address), message);
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub fn shared_finding(
+        &mut self,
+        op: &Op,
+        lane: usize,
+        address: u64,
+        bytes: usize,
+        deed: Deed,
+        verdict: Verdict,
+    ) {
+        match verdict {
+            Verdict::Good => {}
+            Verdict::Uninitialised => self.uninitialised(op, lane, address, bytes, "shared"),
+            Verdict::Landing => {
+                let verb = deed.verb();
+                let message = format!(
+                    "{verb} of {bytes} bytes at shared address {address:#x} where an asynchronous copy may land: nothing has waited for it"
+                );
+                self.find(Kind::AsyncCopyRace, op, lane, Some(address), message);
+            }
+            Verdict::Race { with, wrote } => {
+                let (verb, other) = (deed.verb(), if wrote { "wrote" } else { "read" });
+                let message = format!(
+                    "{verb} of {bytes} bytes at shared address {address:#x} that warp {with} {other} with no barrier in between"
+                );
+                self.find(Kind::SharedRace, op, lane, Some(address), message);
+            }
+        }
+    }
+}
