@@ -28,6 +28,7 @@ ARCHITECTURES = {
     "formats": COMMON,
     "integer": COMMON,
     "control": COMMON,
+    "calls": COMMON,
     "branches": COMMON,
     "hopper": ("90", "100"),
     "wgmma": ("90a",),

@@ -1,6 +1,5 @@
 //! Runs one block: its warps take turns in a seeded order, from barrier to barrier.
 
-use super::call::{self, Frame, MOST_FRAMES};
 use super::copy::Copies;
 use super::lanes::{FULL, each, load, load_bits, store, store_bits};
 use super::op::{Barrier, Ctx, Flow, Op, Reduction, UNGUARDED};
@@ -29,12 +28,12 @@ pub struct Common<'a> {
 
 /// Storage for a block, used again for the next.
 pub struct Block<'a> {
-    common: Common<'a>,
-    index: [u32; 3],
+    pub(super) common: Common<'a>,
+    pub(super) index: [u32; 3],
     shared: Shared,
     registers: Vec<Line>,
-    local: Vec<u8>,
-    warps: Vec<Warp>,
+    pub(super) local: Vec<u8>,
+    pub(super) warps: Vec<Warp>,
     copies: Vec<Copies>,
     barriers: [Gate; BARRIERS],
     random: Random,
@@ -47,7 +46,7 @@ pub struct Block<'a> {
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 pub struct Line(
-    #[allow(dead_code, reason = "only its bytes are used, through a pointer")] [u8; 64],
+    #[allow(dead_code, reason = "only its bytes are used, through a pointer")] pub [u8; 64],
 );
 
 /// Who has arrived at a barrier.
@@ -60,13 +59,6 @@ struct Gate {
     warps: u32,
     /// Of a reduction: threads whose predicate holds.
     holds: u32,
-}
-
-/// How a warp's turn ended.
-enum Turn {
-    /// Its instructions are used up, or no path of it can run now.
-    Over,
-    Failed(Fault),
 }
 
 impl<'a> Block<'a> {
@@ -118,9 +110,7 @@ impl<'a> Block<'a> {
             let before = self.counters.warp_instructions;
             let first = self.random.below(live.len());
             for i in 0..live.len() {
-                if let Turn::Failed(fault) = self.turn(live[(first + i) % live.len()]) {
-                    return Err(fault);
-                }
+                self.turn(live[(first + i) % live.len()])?;
             }
             for number in 0..BARRIERS {
                 self.release(number); // what exits have completed
@@ -139,23 +129,21 @@ impl<'a> Block<'a> {
     }
 
     /// The register file of a path: the kernel's, or that of the call it is in.
-    fn registers_in(&mut self, warp: usize, frame: u32) -> *mut u8 {
+    pub(super) fn registers_in(&mut self, warp: usize, frame: u32) -> *mut u8 {
         match frame {
             KERNEL => self.registers_of(warp),
             _ => self.warps[warp].frame_mut(frame).registers.as_mut_ptr().cast(),
         }
     }
 
-    /// Runs one warp until it cannot go on or its turn is over.
-    fn turn(&mut self, warp: usize) -> Turn {
+    /// Runs one warp until no path of it can go on or its turn is over.
+    fn turn(&mut self, warp: usize) -> Result<(), Fault> {
         let end = self.counters.warp_instructions + TURN;
         while self.counters.warp_instructions < end {
-            let Some(index) = self.choose(warp) else { return Turn::Over };
-            if let Err(fault) = self.follow(warp, index, end) {
-                return Turn::Failed(fault);
-            }
+            let Some(index) = self.choose(warp) else { break };
+            self.follow(warp, index, end)?;
         }
-        Turn::Over
+        Ok(())
     }
 
     /// A path of the warp that can run, if any.
@@ -350,80 +338,6 @@ impl<'a> Block<'a> {
                 }
             }
         }
-    }
-
-    /// A path goes into a function; if its lanes call several, those of the first.
-    fn enter(&mut self, warp: usize, index: usize, op: &Op) -> Result<(), Fault> {
-        let Common { kernel, launch, .. } = self.common;
-        let Path { at, mask, frame, .. } = self.warps[warp].paths[index];
-        let number = op.list as usize;
-        let call = &kernel.code.calls[number];
-        let registers = self.registers_in(warp, frame);
-        let fail =
-            |what: String| Err(Fault::LaunchFailure(kernel.name_place(kernel.index_of(op), what)));
-        let function = match call.function {
-            Some(function) => function,
-            None => {
-                // SAFETY: a 64-bit register of this function.
-                let targets = unsafe { load::<u64>(registers, op.sources[0]) };
-                let target = targets[mask.trailing_zeros() as usize & 31];
-                let same = each(mask).filter(|&lane| targets[lane] == target);
-                let same = same.fold(0, |bits, lane| bits | 1 << lane);
-                if same != mask {
-                    self.warps[warp].split(index, same, at, at, at + 1);
-                    return Ok(());
-                }
-                match kernel.code.functions.iter().position(|f| f.address == target) {
-                    Some(function) => function,
-                    None => return fail(format!("call: {target:#x} is no function's address")),
-                }
-            }
-        };
-        let callee = &kernel.code.functions[function];
-        let (caller_base, caller_bytes, depth) = match frame {
-            KERNEL => (0, kernel.local_bytes, 0),
-            _ => {
-                let caller = self.warps[warp].frame(frame);
-                (caller.base, kernel.code.functions[caller.function].local_bytes, caller.depth)
-            }
-        };
-        let base = caller_base + caller_bytes;
-        let bytes = kernel.lane_bytes();
-        if depth >= MOST_FRAMES || (base + callee.local_bytes) as usize > bytes {
-            return fail(format!(
-                "stack overflow: call {} deep of {}, whose local variables end at byte {} of {bytes}",
-                depth + 1,
-                callee.name,
-                base + callee.local_bytes,
-            ));
-        }
-        let mut registers = vec![Line([0; 64]); callee.register_bytes as usize / 64];
-        // SAFETY: a register file of the function.
-        unsafe {
-            let registers = registers.as_mut_ptr().cast();
-            let fixed = &callee.fixed;
-            special::prepare(registers, fixed, base.into(), launch, self.index, warp as u32);
-        }
-        let local = &mut self.local[warp * 32 * bytes..][..32 * bytes];
-        let (from, to) = ((caller_base, &call.arguments[..]), (base, &callee.params[..]));
-        call::copy(local, bytes, mask, from, to);
-        let depth = depth + 1;
-        let join = 0;
-        let frame = Frame { function, call: number, registers, base, caller_base, depth, join };
-        self.warps[warp].call(index, frame, callee.entry, at + 1);
-        Ok(())
-    }
-
-    /// Lanes of a path return from a function.
-    fn leave(&mut self, warp: usize, index: usize, mask: u32) {
-        let kernel = self.common.kernel;
-        let bytes = kernel.lane_bytes();
-        let frame = self.warps[warp].frame(self.warps[warp].paths[index].frame);
-        let returns = &kernel.code.functions[frame.function].returns;
-        let results = &kernel.code.calls[frame.call].results;
-        let local = &mut self.local[warp * 32 * bytes..][..32 * bytes];
-        call::copy(local, bytes, mask, (frame.base, returns), (frame.caller_base, results));
-        self.warps[warp].ret(index, mask);
     }
 
     /// Lanes of a warp have come to a barrier.

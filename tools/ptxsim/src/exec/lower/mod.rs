@@ -3,8 +3,8 @@
 //! What is not known here is refused, with its spelling and line: nothing is skipped.
 
 mod arithmetic;
-mod call;
 mod atomic;
+mod call;
 mod comparison;
 mod control;
 mod conversion;
