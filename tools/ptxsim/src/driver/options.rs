@@ -8,6 +8,7 @@
 //! | `PTXSIM_THREADS` | host threads that run blocks | all cores |
 //! | `PTXSIM_CHECKS` | `0` leaves only what protects the host | `1` |
 //! | `PTXSIM_MMA` | `exact` sums as the device's tensor cores, `f32` plainly and faster | `exact` |
+//! | `PTXSIM_PERTURB` | a number: approximate functions give other results within their documented error, which it seeds | none |
 //! | `PTXSIM_DRIVER` | version of the driver, as `cuDriverGetVersion` gives it | `13000` |
 //! | `PTXSIM_STRICT` | `1` ends the program at the call with the first finding, exit code 70 | `0` |
 //! | `PTXSIM_REPORT` | file for the report at exit; without it findings go to standard error | none |
@@ -33,6 +34,8 @@ pub struct Options {
     pub threads: usize,
     pub checks: bool,
     pub tensor_core: TensorCore,
+    /// Seed of other results of approximate functions; None: correctly rounded.
+    pub perturb: Option<u64>,
     pub driver_version: i32,
     pub strict: bool,
     pub report: Option<PathBuf>,
@@ -56,6 +59,7 @@ impl Options {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             checks: true,
             tensor_core: device.tensor_core,
+            perturb: None,
             driver_version: DRIVER_VERSION,
             strict: false,
             report: None,
@@ -99,6 +103,10 @@ impl Options {
             threads: number("PTXSIM_THREADS", defaults.threads as u64)?.max(1) as usize,
             checks: flag("PTXSIM_CHECKS", defaults.checks)?,
             tensor_core,
+            perturb: match get("PTXSIM_PERTURB") {
+                Some(_) => Some(number("PTXSIM_PERTURB", 0)?),
+                None => None,
+            },
             driver_version: number("PTXSIM_DRIVER", DRIVER_VERSION as u64)? as i32,
             strict: flag("PTXSIM_STRICT", defaults.strict)?,
             report: get("PTXSIM_REPORT").map(PathBuf::from),
@@ -114,6 +122,7 @@ impl Options {
             threads: self.threads,
             seed: self.seed,
             checks: self.checks,
+            perturb: self.perturb,
         }
     }
 
@@ -143,9 +152,12 @@ mod tests {
         assert_eq!(read("PTXSIM_DEVICE", "a100").unwrap().device.name, device::A100.name);
         assert_eq!(read("PTXSIM_SEED", "7").unwrap().seed, 7);
         assert!(!read("PTXSIM_CHECKS", "0").unwrap().checks);
+        assert_eq!(read("PTXSIM_PERTURB", "3").unwrap().machine().perturb, Some(3));
+        assert_eq!(read("PTXSIM_SEED", "3").unwrap().machine().perturb, None);
         for (name, value) in [
             ("PTXSIM_DEVICE", "v100"),
             ("PTXSIM_SEED", "-1"),
+            ("PTXSIM_PERTURB", "on"),
             ("PTXSIM_STRICT", "yes"),
             ("PTXSIM_MMA", "tf32"),
         ] {

@@ -58,6 +58,9 @@ pub struct Machine {
     pub seed: u64,
     /// Off: no race, initialisation and bounds checks beyond what protects the host.
     pub checks: bool,
+    /// Seed of other results of approximate functions, within their documented error; None: correctly
+    /// rounded.
+    pub perturb: Option<u64>,
 }
 
 /// One kernel launch.
