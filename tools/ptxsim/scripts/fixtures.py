@@ -29,6 +29,7 @@ ARCHITECTURES = {
     "formats": COMMON,
     "integer": COMMON,
     "control": COMMON,
+    "calls": COMMON,
     "branches": COMMON,
     "calls": COMMON,
     "hopper": ("90", "100"),

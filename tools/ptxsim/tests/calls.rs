@@ -1,142 +1,186 @@
-//! Device functions, and what the runtime provides to device code, against the same in Rust.
+//! Functions that kernels call, and what the runtime provides: `printf` and `assert`.
 
 mod support;
 
 use ptxsim::exec::{Fault, Level};
 use ptxsim::finding::Kind;
-use support::{Arg, Device, Random};
+use support::{Arg, Device};
 
-fn everywhere(test: impl Fn(&Device)) {
+/// The fixture for every level, target and some schedules.
+fn devices() -> impl Iterator<Item = Device> {
+    let seeded = |(level, target, seed)| {
+        let mut device = Device::fixture(&format!("calls.{target}"), level);
+        device.machine.seed = seed;
+        device.machine.threads = 1 + seed as usize % 2;
+        device
+    };
+    let all = Level::available().into_iter().flat_map(|level| {
+        [80, 90, 120].into_iter().flat_map(move |target| (0..3).map(move |s| (level, target, s)))
+    });
+    all.map(seeded)
+}
+
+fn chain(n: i32) -> i32 {
+    match n {
+        ..=0 => 1,
+        _ => {
+            let below = chain(n - 1);
+            below.wrapping_mul(31) ^ [n, n + 5, n + 7, n + 11][(below & 3) as usize]
+        }
+    }
+}
+
+#[test]
+fn recursion_functions_by_address_and_structures() {
+    for device in devices() {
+        let n = 150;
+        // Lanes of a warp return from different depths.
+        let depth: Vec<i32> = (0..n).map(|i| i * 7 % 40).collect();
+        let out = device.upload(&vec![-1i32; 3 * n as usize]);
+        let args = [Arg::Address(device.upload(&depth)), Arg::Address(out), Arg::Word(n as u32)];
+        device.launch("calls", [2, 1, 1], [96, 1, 1], 0, &args).unwrap();
+        let got: Vec<i32> = device.download(out, 3 * n as usize);
+        for i in 0..n {
+            let at = |row: i32| got[(row * n + i) as usize];
+            assert_eq!(at(0), chain(depth[i as usize]), "thread {i}: recursion");
+            let expected = [i + 1000, i - 1000, i + i][i as usize % 3];
+            assert_eq!(at(1), expected, "thread {i}: a function by address");
+            let expected = 2 * i + 7 + 10 * i + 100 * 5 * i + 1000 * 3 * i;
+            assert_eq!(at(2), expected, "thread {i}: a structure");
+        }
+        device.clean();
+    }
+}
+
+#[test]
+fn recursion_without_end_names_the_function() {
+    let device = Device::fixture("calls.80", Level::Portable);
+    let out = device.allocate(12);
+    let args = [Arg::Address(device.upload(&[5000])), Arg::Address(out), Arg::Word(1)];
+    let fault = device.launch("calls", [1, 1, 1], [32, 1, 1], 0, &args).unwrap_err();
+    let Fault::LaunchFailure(message) = &fault else { panic!("{fault}") };
+    assert!(message.contains("stack overflow") && message.contains("chain"), "{message}");
+    assert!(message.contains("calls.cu:"), "{message}");
+}
+
+/// What C's `printf` writes of these arguments, by the C standard.
+#[test]
+fn printf_has_every_conversion() {
+    for device in devices() {
+        let text = device.upload(b"some text\0");
+        device.launch("prints", [1, 1, 1], [3, 1, 1], 0, &[Arg::Address(text)]).unwrap();
+        let mut expected = Vec::new();
+        for i in 0..3 {
+            expected.push(format!("{}|{i:5}|{i:<5}|{i:+}|{i:05}|{i}\n", -i));
+        }
+        for _ in 0..3 {
+            expected.push("4000000000 beef BEEF 010 -5000000000 9223372036854775808\n".into());
+        }
+        for letter in ["A", "B", "C"] {
+            expected.push(format!("1.500000 0.667   1.23e+04 1e-07 {letter} some text 0x1234 %\n"));
+        }
+        expected.extend(["    42 8.25\n"; 3].map(String::from));
+        expected.extend(["7 9\n"; 3].map(String::from));
+        assert_eq!(device.findings.take_printed(), expected);
+        device.clean();
+    }
+}
+
+#[test]
+fn what_blocks_print_is_in_the_order_of_the_blocks() {
+    let mut outputs = Vec::new();
+    for (seed, threads) in [(0, 1), (3, 2), (9, 4)] {
+        let mut device = Device::fixture("calls.80", Level::Portable);
+        (device.machine.seed, device.machine.threads) = (seed, threads);
+        device.launch("announces", [40, 1, 1], [1, 1, 1], 0, &[]).unwrap();
+        outputs.push(device.findings.take_printed());
+    }
+    let expected: Vec<String> = (0..40).map(|block| format!("block {block}\n")).collect();
+    assert!(outputs.iter().all(|o| *o == expected), "{outputs:?}");
+}
+
+#[test]
+fn an_assertion_that_fails_says_where() {
+    for device in devices() {
+        let mut x = [1; 40];
+        let args = [Arg::Address(device.upload(&x))];
+        device.launch("asserts", [1, 1, 1], [40, 1, 1], 0, &args).unwrap();
+        device.clean();
+        x[35] = -1;
+        let args = [Arg::Address(device.upload(&x))];
+        let fault = device.launch("asserts", [1, 1, 1], [40, 1, 1], 0, &args).unwrap_err();
+        let Fault::Assert(message) = &fault else { panic!("{fault}") };
+        for part in ["calls.cu:123: asserts", "thread: [35, 0, 0]", "`x >= 0` failed"] {
+            assert!(message.contains(part), "{message}");
+        }
+        let findings = device.findings.take();
+        let place = findings[0].place.as_ref().unwrap();
+        assert_eq!((findings[0].kind, place.warp, place.lane), (Kind::Trap, 1, 3));
+        assert!(place.source[0].starts_with("calls.cu:"), "{:?}", place.source);
+    }
+}
+
+const GUARDED: &str = "
+.version 8.0 .target sm_80 .address_size 64
+.func (.param .b32 result) early(.param .b32 given) {
+    .reg .pred %p<2>; .reg .b32 %r<3>;
+    ld.param.u32 %r1, [given];
+    st.param.b32 [result], %r1;
+    setp.ge.u32 %p1, %r1, 20;
+    @%p1 exit;
+    setp.lt.u32 %p1, %r1, 10;
+    @%p1 ret;
+    add.u32 %r2, %r1, 100;
+    st.param.b32 [result], %r2;
+    ret;
+}
+.visible .entry guarded(.param .u64 out) {
+    .reg .pred %p<2>; .reg .b32 %r<4>; .reg .b64 %rd<4>;
+    ld.param.u64 %rd1, [out];
+    mov.u32 %r1, %tid.x;
+    and.b32 %r2, %r1, 1;
+    setp.eq.u32 %p1, %r2, 1;
+    mov.u32 %r3, 7;
+    { .param .b32 argument; .param .b32 answer;
+      st.param.b32 [argument], %r1;
+      @%p1 call (answer), early, (argument);
+      @%p1 ld.param.b32 %r3, [answer]; }
+    mul.wide.u32 %rd2, %r1, 4;
+    add.u64 %rd3, %rd1, %rd2;
+    st.global.u32 [%rd3], %r3;
+    ret;
+}
+.visible .entry lost(.param .u64 target) {
+    .reg .b64 %rd<2>;
+    ld.param.u64 %rd1, [target];
+    { prototype: .callprototype _ ();
+      call %rd1, (), prototype; }
+    ret;
+}";
+
+#[test]
+fn guards_keep_lanes_back_and_functions_end_early() {
     for level in Level::available() {
-        for target in [80, 90, 120] {
-            for seed in 0..3 {
-                let mut device = Device::fixture(&format!("calls.{target}"), level);
-                device.machine.seed = seed;
-                test(&device);
-            }
-        }
-    }
-}
-
-fn one(threads: u32) -> [[u32; 3]; 2] {
-    [[1, 1, 1], [threads, 1, 1]]
-}
-
-#[test]
-fn structures_go_in_and_come_back() {
-    everywhere(|device| {
-        let n = 45;
-        let x = Random(1).floats(n);
-        let out = device.allocate(16 * n);
-        let args = [Arg::Address(out), Arg::Address(device.upload(&x)), Arg::Word(n as u32)];
-        let [grid, block] = one(64);
-        device.launch("structures", grid, block, 0, &args).unwrap();
-        let words: Vec<u32> = device.download(out, 4 * n);
-        for (t, pair) in words.chunks(4).enumerate() {
-            let weight = f64::from_bits(u64::from(pair[2]) | u64::from(pair[3]) << 32);
-            let expected = match t % 2 {
-                0 => (x[t] + x[n - 1 - t], 11, 1.5),
-                _ => (x[t], 1, 0.5),
-            };
-            assert_eq!((f32::from_bits(pair[0]), pair[1], weight), expected, "thread {t}");
-        }
+        let device = Device::new(GUARDED, level);
+        let out = device.upload(&[0u32; 32]);
+        device.launch("guarded", [1, 1, 1], [32, 1, 1], 0, &[Arg::Address(out)]).unwrap();
+        let expected: Vec<u32> = (0..32)
+            .map(|lane| match lane {
+                _ if lane % 2 == 0 => 7,
+                ..10 => lane,
+                10..20 => lane + 100,
+                _ => 0, // has exited
+            })
+            .collect();
+        assert_eq!(device.download::<u32>(out, 32), expected);
         device.clean();
-    });
-}
-
-fn ackermann(m: i32, n: i32) -> i32 {
-    match (m, n) {
-        (0, n) => n + 1,
-        (m, 0) => ackermann(m - 1, 1),
-        (m, n) => ackermann(m - 1, ackermann(m, n - 1)),
     }
 }
 
 #[test]
-fn lanes_recurse_to_different_depths() {
-    everywhere(|device| {
-        let out = device.allocate(4 * 40);
-        let [grid, block] = one(40);
-        device.launch("recursion", grid, block, 0, &[Arg::Address(out)]).unwrap();
-        let expected: Vec<i32> = (0..40).map(|t| ackermann(t % 3, t / 3)).collect();
-        assert_eq!(device.download::<i32>(out, 40), expected);
-        device.clean();
-    });
-}
-
-#[test]
-fn endless_recursion_overflows_the_stack_and_says_where() {
-    everywhere(|device| {
-        let [grid, block] = one(1);
-        let out = device.upload(&[5]);
-        let fault = device.launch("overflow", grid, block, 0, &[Arg::Address(out)]).unwrap_err();
-        let Fault::LaunchFailure(message) = fault else { panic!("{fault:?}") };
-        assert!(message.contains("stack overflow") && message.contains("endless"), "{message}");
-        assert!(message.contains("calls.cu:"), "{message}");
-    });
-}
-
-#[test]
-fn a_warp_calls_several_functions_by_address() {
-    everywhere(|device| {
-        let choice: Vec<i32> = (0..50).map(|t| t * 7 % 3).collect();
-        let out = device.allocate(4 * 50);
-        let args = [Arg::Address(out), Arg::Address(device.upload(&choice))];
-        let [grid, block] = one(50);
-        device.launch("pointers", grid, block, 0, &args).unwrap();
-        let result = |t: i32| [2 * t, t * t, t - 1][choice[t as usize] as usize];
-        assert_eq!(device.download::<i32>(out, 50), (0..50).map(result).collect::<Vec<_>>());
-        device.clean();
-    });
-}
-
-#[test]
-fn a_function_has_barriers_and_shared_memory() {
-    everywhere(|device| {
-        let out = device.allocate(4 * 100);
-        let [grid, block] = one(100);
-        device.launch("sums", grid, block, 0, &[Arg::Address(out)]).unwrap();
-        assert_eq!(device.download::<i32>(out, 100), [99 * 50 + 100; 100]);
-        device.clean();
-    });
-}
-
-#[test]
-fn printf_writes_what_c_writes() {
-    everywhere(|device| {
-        let [grid, block] = one(5);
-        device.launch("prints", grid, block, 0, &[Arg::Word(42)]).unwrap();
-        let mut lines: Vec<String> =
-            device.findings.take_printed().concat().lines().map(str::to_owned).collect();
-        lines.sort();
-        let expected = [
-            "-42 42 4000000000    42|42   |00042 +42 beef BEEF 10 B %",
-            "-5000000000 18000000000000000000 ff text [   right] [left    ] cut",
-            "1 2 3",
-            "1.500000 -2.35 1.234568e+04 0.0001      3.142    7",
-        ];
-        assert_eq!(lines, expected);
-        device.clean();
-    });
-}
-
-#[test]
-fn a_failed_assertion_names_its_line_and_thread() {
-    let source = include_str!("kernels/calls.cu");
-    let line = 1 + source.lines().position(|l| l.contains("// ASSERT")).unwrap();
-    everywhere(|device| {
-        let x: Vec<i32> = (0..64).collect();
-        let [grid, block] = one(64);
-        let args = |limit| [Arg::Address(device.upload(&x)), Arg::Word(limit)];
-        device.launch("asserts", grid, block, 0, &args(64)).unwrap();
-        device.clean();
-        let fault = device.launch("asserts", grid, block, 0, &args(40)).unwrap_err();
-        assert!(matches!(fault, Fault::Assert(_)), "{fault:?}");
-        let finding = device.findings.take().remove(0);
-        assert_eq!(finding.kind, Kind::Trap);
-        for part in ["x[t] < limit", "asserts", "thread: [40, 0, 0]", &format!("calls.cu:{line}")] {
-            assert!(finding.message.contains(part), "{part} is not in {}", finding.message);
-        }
-        assert!(finding.place.unwrap().source[0].ends_with(&format!("calls.cu:{line}")));
-    });
+fn a_call_of_what_is_no_function_is_a_fault() {
+    let device = Device::new(GUARDED, Level::Portable);
+    let target = [Arg::Address(0x1234)];
+    let fault = device.launch("lost", [1, 1, 1], [32, 1, 1], 0, &target).unwrap_err();
+    assert!(fault.to_string().contains("0x1234 is no function's address in lost"), "{fault}");
 }

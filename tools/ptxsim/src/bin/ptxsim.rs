@@ -36,6 +36,10 @@ struct Run {
     /// Sums of tensor cores: as the device's, bit for bit, or plain f32, faster.
     #[arg(long, value_enum, default_value_t = Mma::Exact)]
     mma: Mma,
+    /// Approximate functions give other results within their documented error, by this seed
+    /// [default: correctly rounded].
+    #[arg(long, value_name = "SEED")]
+    perturb: Option<u64>,
     /// Leave out the checks that only find bugs: faster.
     #[arg(long)]
     no_checks: bool,
@@ -149,6 +153,9 @@ fn command(run: &Run, folder: &Path, report: &Path) -> Command {
         .env("PTXSIM_REPORT", report);
     if let Some(threads) = run.threads {
         command.env("PTXSIM_THREADS", threads.to_string());
+    }
+    if let Some(seed) = run.perturb {
+        command.env("PTXSIM_PERTURB", seed.to_string());
     }
     command
 }

@@ -9,6 +9,7 @@
 //! | `PTXSIM_CHECKS` | `0` leaves only what protects the host | `1` |
 //! | `PTXSIM_COUNTERS` | `1` counts memory traffic and instruction classes, for the report | `0` |
 //! | `PTXSIM_MMA` | `exact` sums as the device's tensor cores, `f32` plainly and faster | `exact` |
+//! | `PTXSIM_PERTURB` | a number: approximate functions give other results within their documented error, which it seeds | none |
 //! | `PTXSIM_DRIVER` | version of the driver, as `cuDriverGetVersion` gives it | `13000` |
 //! | `PTXSIM_STRICT` | `1` ends the program at the call with the first finding, exit code 70 | `0` |
 //! | `PTXSIM_REPORT` | file for the report at exit, `%p` being the process; without it findings go to standard error | none |
@@ -35,6 +36,8 @@ pub struct Options {
     pub checks: bool,
     pub counters: bool,
     pub tensor_core: TensorCore,
+    /// Seed of other results of approximate functions; None: correctly rounded.
+    pub perturb: Option<u64>,
     pub driver_version: i32,
     pub strict: bool,
     pub report: Option<PathBuf>,
@@ -59,6 +62,7 @@ impl Options {
             checks: true,
             counters: false,
             tensor_core: device.tensor_core,
+            perturb: None,
             driver_version: DRIVER_VERSION,
             strict: false,
             report: None,
@@ -103,6 +107,10 @@ impl Options {
             checks: flag("PTXSIM_CHECKS", defaults.checks)?,
             counters: flag("PTXSIM_COUNTERS", defaults.counters)?,
             tensor_core,
+            perturb: match get("PTXSIM_PERTURB") {
+                Some(_) => Some(number("PTXSIM_PERTURB", 0)?),
+                None => None,
+            },
             driver_version: number("PTXSIM_DRIVER", DRIVER_VERSION as u64)? as i32,
             strict: flag("PTXSIM_STRICT", defaults.strict)?,
             report: get("PTXSIM_REPORT").map(PathBuf::from),
@@ -119,6 +127,7 @@ impl Options {
             seed: self.seed,
             checks: self.checks,
             counters: self.counters,
+            perturb: self.perturb,
         }
     }
 
@@ -148,9 +157,12 @@ mod tests {
         assert_eq!(read("PTXSIM_DEVICE", "a100").unwrap().device.name, device::A100.name);
         assert_eq!(read("PTXSIM_SEED", "7").unwrap().seed, 7);
         assert!(!read("PTXSIM_CHECKS", "0").unwrap().checks);
+        assert_eq!(read("PTXSIM_PERTURB", "3").unwrap().machine().perturb, Some(3));
+        assert_eq!(read("PTXSIM_SEED", "3").unwrap().machine().perturb, None);
         for (name, value) in [
             ("PTXSIM_DEVICE", "v100"),
             ("PTXSIM_SEED", "-1"),
+            ("PTXSIM_PERTURB", "on"),
             ("PTXSIM_STRICT", "yes"),
             ("PTXSIM_MMA", "tf32"),
         ] {

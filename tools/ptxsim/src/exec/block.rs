@@ -59,13 +59,6 @@ impl Line {
     pub const ZERO: Line = Line([0; 64]);
 }
 
-/// How a warp's turn ended.
-enum Turn {
-    /// Its instructions are used up, or no path of it can run now.
-    Over,
-    Failed(Fault),
-}
-
 impl<'a> Block<'a> {
     pub fn new(common: Common<'a>) -> Self {
         let Common { machine, memory, launch, kernel, .. } = common;
@@ -121,9 +114,7 @@ impl<'a> Block<'a> {
             let before = self.counters.warp_instructions;
             let first = self.random.below(live.len());
             for i in 0..live.len() {
-                if let Turn::Failed(fault) = self.turn(live[(first + i) % live.len()]) {
-                    return Err(fault);
-                }
+                self.turn(live[(first + i) % live.len()])?;
             }
             for number in 0..BARRIERS {
                 self.release(number); // what exits have completed
@@ -149,16 +140,14 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Runs one warp until it cannot go on or its turn is over.
-    fn turn(&mut self, warp: usize) -> Turn {
+    /// Runs one warp until no path of it can go on or its turn is over.
+    fn turn(&mut self, warp: usize) -> Result<(), Fault> {
         let end = self.counters.warp_instructions + TURN;
         while self.counters.warp_instructions < end {
-            let Some(index) = self.choose(warp) else { return Turn::Over };
-            if let Err(fault) = self.follow(warp, index, end) {
-                return Turn::Failed(fault);
-            }
+            let Some(index) = self.choose(warp) else { break };
+            self.follow(warp, index, end)?;
         }
-        Turn::Over
+        Ok(())
     }
 
     /// A path of the warp that can run, if any.

@@ -7,7 +7,7 @@ use super::warp::{KERNEL, Path};
 use super::{Fault, special};
 
 /// Most calls within calls.
-pub const MOST_FRAMES: u32 = 512;
+const MOST_FRAMES: u32 = 512;
 /// Local memory of a lane for the functions that a kernel calls.
 pub const STACK_BYTES: u32 = 16 << 10;
 
@@ -20,7 +20,7 @@ pub struct Function {
     /// Number of its first instruction.
     pub entry: u32,
     pub register_bytes: u32,
-    pub fixed: Vec<(super::special::Fixed, u32, u8)>,
+    pub fixed: Vec<(special::Fixed, u32, u8)>,
     pub local_bytes: u32,
     /// Offset in its local variables, and bytes.
     pub params: Vec<(u32, u32)>,
@@ -54,8 +54,9 @@ pub struct Frame {
     pub join: u32,
 }
 
-/// Copies variables within the local memory of the lanes of `mask`; `bytes` is that of a lane.
-pub fn copy(
+/// Copies variables, or what is known of their bytes, within the local memory of the lanes of `mask`;
+/// `bytes` is that of a lane.
+fn copy(
     local: &mut [u8],
     bytes: usize,
     mask: u32,
@@ -127,6 +128,11 @@ impl Block<'_> {
         let local = &mut self.local[warp * 32 * bytes..][..32 * bytes];
         let (from, to) = ((caller_base, &call.arguments[..]), (base, &callee.params[..]));
         copy(local, bytes, mask, from, to);
+        let written = &mut self.local_written[warp * 32 * bytes..][..32 * bytes];
+        for lane in each(mask) {
+            written[lane * bytes + base as usize..][..callee.local_bytes as usize].fill(0);
+        }
+        copy(written, bytes, mask, from, to);
         let depth = depth + 1;
         let join = 0;
         let frame = Frame { function, call: number, registers, base, caller_base, depth, join };
@@ -142,7 +148,10 @@ impl Block<'_> {
         let returns = &kernel.code.functions[frame.function].returns;
         let results = &kernel.code.calls[frame.call].results;
         let local = &mut self.local[warp * 32 * bytes..][..32 * bytes];
-        copy(local, bytes, mask, (frame.base, returns), (frame.caller_base, results));
+        let (from, to) = ((frame.base, &returns[..]), (frame.caller_base, &results[..]));
+        copy(local, bytes, mask, from, to);
+        let written = &mut self.local_written[warp * 32 * bytes..][..32 * bytes];
+        copy(written, bytes, mask, from, to);
         self.warps[warp].ret(index, mask);
     }
 }

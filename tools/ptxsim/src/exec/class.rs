@@ -123,9 +123,9 @@ pub fn classify(i: &Instruction) -> Kind {
             let count = [("x4", 4), ("x2", 2)].iter().find(|(m, _)| is(m)).map_or(1, |c| c.1);
             (Class::Matrix, Touch::Matrix(count))
         }
-        "mma" | "wgmma" => (Class::Tensor, Touch::Nothing),
+        "mma" => (Class::Tensor, Touch::Nothing),
         "bar" if is("warp") => (Class::Collective, Touch::Nothing),
-        "bar" | "barrier" | "mbarrier" => (Class::Barrier, Touch::Nothing),
+        "bar" | "barrier" => (Class::Barrier, Touch::Nothing),
         "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" => {
             (Class::Collective, Touch::Nothing)
         }

@@ -74,6 +74,9 @@ pub struct Machine {
     pub checks: bool,
     /// Counts more than instructions; see [`Detail`].
     pub counters: bool,
+    /// Seed of other results of approximate functions, within their documented error; None: correctly
+    /// rounded.
+    pub perturb: Option<u64>,
 }
 
 /// One kernel launch.

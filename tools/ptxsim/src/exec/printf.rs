@@ -28,6 +28,7 @@ impl Operation for Printf {
             let results = &ctx.kernel.code.calls[op.immediate as usize].results;
             if let (&[(at, 4)], Some(base)) = (&results[..], frame(ctx, op, lane)) {
                 ctx.local[base + at as usize..][..4].copy_from_slice(&u32::to_le_bytes(count));
+                ctx.local_written[base + at as usize..][..4].fill(1);
             }
         }
     }

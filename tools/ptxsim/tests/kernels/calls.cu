@@ -1,79 +1,58 @@
-// Calls of device functions: by name, by address, recursive, with structures; and what the runtime
-// provides: printf and assert.
-
-#define NOINLINE __device__ __noinline__
+// Functions that are called: what the host says of their depth, printf and assert.
 
 struct Pair {
-    float sum;
-    int count;
-    double weight;
+    long long first;
+    float second[3];
 };
 
-NOINLINE Pair combine(Pair a, Pair b) {
-    return {a.sum + b.sum, a.count + b.count, a.weight * b.weight};
+__device__ __noinline__ Pair swapped(Pair p, int by) {
+    Pair q;
+    q.first = (long long)p.second[0] + by;
+    q.second[0] = p.first;
+    q.second[1] = p.second[2];
+    q.second[2] = p.second[1];
+    return q;
 }
 
-// out[t] = combine of x[t] and its mirror image; lanes of odd t do not call.
-extern "C" __global__ void structures(Pair* out, const float* x, int n) {
-    const int t = threadIdx.x;
-    if (t >= n) return;
-    Pair mine = {x[t], 1, 0.5};
-    if (t % 2 == 0) mine = combine(mine, Pair{x[n - 1 - t], 10, 3.0});
-    out[t] = mine;
+// Each call keeps something of its own across the next; no loop does the same.
+__device__ __noinline__ int chain(int n) {
+    int kept[4] = {n, n + 5, n + 7, n + 11};
+    if (n <= 0) return 1;
+    int below = chain(n - 1);
+    return (below * 31) ^ kept[below & 3];
 }
 
-NOINLINE int ackermann(int m, int n) {
-    if (m == 0) return n + 1;
-    if (n == 0) return ackermann(m - 1, 1);
-    return ackermann(m - 1, ackermann(m, n - 1));
-}
-
-// out[t] = A(t % 3, t / 3): lanes recurse to different depths.
-extern "C" __global__ void recursion(int* out) { out[threadIdx.x] = ackermann(threadIdx.x % 3, threadIdx.x / 3); }
-
-NOINLINE int endless(volatile int* stop, int x) {
-    return *stop < 0 ? x : endless(stop, x + 1) ^ endless(stop, x ^ 3);
-}
-
-extern "C" __global__ void overflow(int* out) { out[0] = endless(out, 1); }
-
+__device__ __noinline__ int plus(int x) { return x + 1000; }
+__device__ __noinline__ int minus(int x) { return x - 1000; }
+__device__ __noinline__ int lanes(int x) { return x + __shfl_xor_sync(__activemask(), x, 0); }
 typedef int (*Function)(int);
-NOINLINE int twice(int x) { return 2 * x; }
-NOINLINE int square(int x) { return x * x; }
-NOINLINE int below(int x) { return x - 1; }
-__device__ Function const table[3] = {twice, square, below};
+__device__ Function functions[3] = {plus, minus, lanes};
 
-// out[t] = table[choice[t]](t): a warp calls up to three functions at one instruction.
-extern "C" __global__ void pointers(int* out, const int* choice) {
-    out[threadIdx.x] = table[choice[threadIdx.x]](threadIdx.x);
+extern "C" __global__ void calls(const int* depth, int* out, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    out[i] = chain(depth[i]);
+    out[n + i] = functions[i % 3](i);
+    Pair p = {i, {2.0f * i, 3.0f * i, 5.0f * i}};
+    p = swapped(p, 7);
+    out[2 * n + i] = p.first + 10 * p.second[0] + 100 * p.second[1] + 1000 * p.second[2];
 }
 
-// A function with a barrier and shared memory of its own: the block's sum of x, to all.
-NOINLINE int block_sum(int x) {
-    __shared__ int total;
-    if (threadIdx.x == 0) total = 0;
-    __syncthreads();
-    atomicAdd(&total, x);
-    __syncthreads();
-    return total;
+extern "C" __global__ void prints(const char* text) {
+    int i = threadIdx.x;
+    printf("%d|%5d|%-5d|%+d|%05d|%i\n", -i, i, i, i, i, i);
+    printf("%u %x %X %#o %lld %llu\n", 4000000000u, 0xBEEFu, 0xBEEFu, 8u, -5000000000LL, 1ull << 63);
+    printf("%f %.3f %10.2e %g %c %s %p %%\n", 1.5, 2.0f / 3.0f, 12345.678, 1e-7, 'A' + i, text, (void*)0x1234);
+    printf("%*d %.*f\n", 6, 42, 2, 8.25);
+    int written = printf("%hd %ld\n", 7, 9L);
+    if (written != 2) printf("wrong: %d\n", written);
 }
 
-extern "C" __global__ void sums(int* out) {
-    const int all = block_sum(threadIdx.x);
-    __syncthreads();
-    out[threadIdx.x] = all + block_sum(1);
-}
+extern "C" __global__ void announces() { printf("block %d\n", blockIdx.x); }
 
-extern "C" int printf(const char*, ...);
+// Without <assert.h>, which this compiler does not have: what its macro comes to.
+extern "C" __device__ void __assertfail(const char*, const char*, unsigned, const char*, size_t);
 
-extern "C" __global__ void prints(int n) {
-    const int t = threadIdx.x;
-    if (t == 1) printf("%d %i %u %5d|%-5d|%05d %+d %x %X %o %c %%\n", -n, n, 4000000000u, n, n, n, n, 48879, 48879, 8, 'A' + t);
-    if (t == 2) printf("%lld %llu %lx %s [%8s] [%-8s] %.3s\n", -5000000000ll, 18000000000000000000ull, 255ul, "text", "right", "left", "cut off");
-    if (t == 3) printf("%f %.2f %e %g %10.3f %*d\n", 1.5, -2.345, 12345.678, 0.0001, 3.14159265, 4, 7);
-    if (t == 4 && printf("%d %d %d\n", 1, 2, 3) != 3) printf("printf returns the number of its arguments\n");
-}
-
-extern "C" __global__ void asserts(const int* x, int limit) {
-    if (!(x[threadIdx.x] < limit)) __assertfail("x[t] < limit", "calls.cu", __LINE__, "asserts", 1);  // ASSERT
+extern "C" __global__ void asserts(const int* x) {
+    if (x[threadIdx.x] < 0) __assertfail("x >= 0", "calls.cu", 123, "asserts", 1);
 }

@@ -36,6 +36,7 @@ impl Device {
             seed: 0,
             checks: true,
             counters: false,
+            perturb: None,
         };
         Device { memory, machine, findings: Findings::default(), module }
     }
