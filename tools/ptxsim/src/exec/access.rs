@@ -212,7 +212,7 @@ impl Ctx<'_> {
         let verdict = match deed {
             Deed::Read => self.shared.read(self.warp, who, address, bytes),
             Deed::Write(_) | Deed::Copy => self.shared.write(self.warp, who, address, bytes),
-            Deed::Atomic => Verdict::Good,
+            Deed::Atomic => self.shared.atomic(address, bytes),
         };
         if verdict != Verdict::Good && !self.same(address, deed, verdict) {
             self.shared_finding(op, lane, address, bytes, deed, verdict);

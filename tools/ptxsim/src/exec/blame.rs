@@ -120,6 +120,13 @@ impl Ctx<'_> {
                 );
                 self.find(Kind::AsyncCopyRace, op, lane, Some(address), message);
             }
+            Verdict::Mbarrier => {
+                let verb = deed.verb();
+                let message = format!(
+                    "{verb} of {bytes} bytes at shared address {address:#x}, which is an mbarrier: only its own instructions may, until mbarrier.inval"
+                );
+                self.find(Kind::BarrierMismatch, op, lane, Some(address), message);
+            }
             Verdict::Race { with, lane: other, wrote } => {
                 let (verb, past) = (deed.verb(), if wrote { "wrote" } else { "read" });
                 let whose = match other {

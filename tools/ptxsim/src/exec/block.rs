@@ -16,6 +16,10 @@ use crate::memory::Memory;
 
 /// Instructions that a warp runs before another has a turn.
 const TURN: u64 = 20_000;
+/// Rounds of nothing but vain polls after which nobody is thought to go on,
+const ROUNDS: u32 = 20_000;
+/// and instructions of a turn that are no more than a loop around a poll.
+const POLLING: u64 = 64;
 
 /// What a launch's blocks share.
 #[derive(Clone, Copy)]
@@ -41,6 +45,8 @@ pub struct Block<'a> {
     copies: Vec<Copies>,
     pub(super) barriers: [Gate; BARRIERS],
     random: Random,
+    /// A poll of the turn was in vain.
+    polled: bool,
     pub counters: Counters,
     /// What `printf` wrote, with the number of the block.
     pub printed: Vec<(u64, String)>,
@@ -78,6 +84,7 @@ impl<'a> Block<'a> {
             copies: Vec::new(),
             barriers: [Gate::default(); BARRIERS],
             random: Random::new(0),
+            polled: false,
             counters: Counters::default(),
             tally: machine.counters.then(|| Tally::new(kernel, memory)),
         }
@@ -105,6 +112,7 @@ impl<'a> Block<'a> {
             unsafe { special::prepare(registers, &kernel.code.fixed, 0, launch, index, warp) };
         }
         let mut idle = 0;
+        let mut vain = 0;
         loop {
             let live: Vec<usize> =
                 (0..self.warps.len()).filter(|&w| self.warps[w].alive != 0).collect();
@@ -112,9 +120,15 @@ impl<'a> Block<'a> {
                 return Ok(());
             }
             let before = self.counters.warp_instructions;
+            let changes = self.shared.changes;
+            let mut busy = false;
             let first = self.random.below(live.len());
             for i in 0..live.len() {
-                self.turn(live[(first + i) % live.len()])?;
+                busy |= !self.turn(live[(first + i) % live.len()])?;
+            }
+            vain = if busy || self.shared.changes != changes { 0 } else { vain + 1 };
+            if vain > ROUNDS {
+                return Err(self.stuck());
             }
             for number in 0..BARRIERS {
                 self.release(number); // what exits have completed
@@ -140,14 +154,18 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Runs one warp until no path of it can go on or its turn is over.
-    fn turn(&mut self, warp: usize) -> Result<(), Fault> {
-        let end = self.counters.warp_instructions + TURN;
-        while self.counters.warp_instructions < end {
+    /// Runs one warp until no path of it can go on or its turn is over; whether all it did was to poll in
+    /// vain, or nothing.
+    fn turn(&mut self, warp: usize) -> Result<bool, Fault> {
+        let start = self.counters.warp_instructions;
+        let end = start + TURN;
+        self.polled = false;
+        while !self.polled && self.counters.warp_instructions < end {
             let Some(index) = self.choose(warp) else { break };
             self.follow(warp, index, end)?;
         }
-        Ok(())
+        let ran = self.counters.warp_instructions - start;
+        Ok(ran == 0 || self.polled && ran < POLLING)
     }
 
     /// A path of the warp that can run, if any.
@@ -186,6 +204,7 @@ impl<'a> Block<'a> {
             block: self.index,
             warp: warp as u32,
             clock: self.counters.warp_instructions,
+            waits: false,
             fault: None,
         };
         let w = &mut self.warps[warp];
@@ -259,6 +278,22 @@ impl<'a> Block<'a> {
                         }
                     }
                     at += 1;
+                }
+                Flow::Poll => {
+                    at += 1;
+                    if mask == 0 {
+                        continue;
+                    }
+                    // SAFETY: lowered for this kernel.
+                    unsafe { (op.run)(&mut ctx, op, mask) };
+                    if let Some(fault) = ctx.fault {
+                        return Err(fault);
+                    }
+                    if ctx.waits {
+                        w.paths[index].at = at;
+                        self.polled = true;
+                        return Ok(());
+                    }
                 }
                 Flow::Branch { to, .. } if mask == lanes => {
                     at = to;
@@ -380,7 +415,8 @@ impl<'a> Block<'a> {
         let mut places = Vec::new();
         for (number, w) in self.warps.iter().enumerate() {
             for path in &w.paths {
-                let at = path.at.saturating_sub(u32::from(path.wait == Wait::Barrier));
+                let after = !matches!(path.wait, Wait::Lanes(_)); // of a barrier or a poll
+                let at = path.at.saturating_sub(u32::from(after));
                 places.push(kernel.name_place(at, format!("warp {number} lanes {:#x}", path.mask)));
             }
         }

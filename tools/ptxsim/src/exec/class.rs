@@ -125,7 +125,7 @@ pub fn classify(i: &Instruction) -> Kind {
         }
         "mma" => (Class::Tensor, Touch::Nothing),
         "bar" if is("warp") => (Class::Collective, Touch::Nothing),
-        "bar" | "barrier" => (Class::Barrier, Touch::Nothing),
+        "bar" | "barrier" | "mbarrier" => (Class::Barrier, Touch::Nothing),
         "shfl" | "vote" | "match" | "redux" | "activemask" | "elect" => {
             (Class::Collective, Touch::Nothing)
         }

@@ -113,26 +113,30 @@ pub struct WaitGroup;
 impl Operation for WaitGroup {
     #[inline(always)]
     unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
-        let Ctx { shared, copies, warp, .. } = ctx;
-        let Copies { pending, committed } = &mut **copies;
-        for copy in pending.iter_mut() {
-            let mut due = 0;
-            for lane in 0..LANES {
-                let landing =
-                    i64::from(copy.groups[lane]) + op.immediate < i64::from(committed[lane]);
-                due |= u32::from(op.immediate < 0 || landing) << lane;
-            }
-            due &= mask & copy.lanes;
-            copy.lanes &= !due;
-            for lane in each(due) {
-                let (to, data) = (u64::from(copy.to[lane]), &copy.data[lane]);
-                if copy.bytes < 16 || !shared.land_line(*warp, lane as u8, to, data) {
-                    shared.land(*warp, lane as u8, to, &data[..copy.bytes]);
-                }
+        land(ctx, op.immediate, mask);
+    }
+}
+
+/// All but the last `groups` groups of these lanes land (−1: all, committed or not).
+pub fn land(ctx: &mut Ctx<'_>, groups: i64, mask: u32) {
+    let Ctx { shared, copies, warp, .. } = ctx;
+    let Copies { pending, committed } = &mut **copies;
+    for copy in pending.iter_mut() {
+        let mut due = 0;
+        for lane in 0..LANES {
+            let landing = i64::from(copy.groups[lane]) + groups < i64::from(committed[lane]);
+            due |= u32::from(groups < 0 || landing) << lane;
+        }
+        due &= mask & copy.lanes;
+        copy.lanes &= !due;
+        for lane in each(due) {
+            let (to, data) = (u64::from(copy.to[lane]), &copy.data[lane]);
+            if copy.bytes < 16 || !shared.land_line(*warp, lane as u8, to, data) {
+                shared.land(*warp, lane as u8, to, &data[..copy.bytes]);
             }
         }
-        while pending.front().is_some_and(|copy| copy.lanes == 0) {
-            pending.pop_front();
-        }
+    }
+    while pending.front().is_some_and(|copy| copy.lanes == 0) {
+        pending.pop_front();
     }
 }

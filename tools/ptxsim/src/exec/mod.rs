@@ -33,8 +33,10 @@ mod lower;
 mod matrix;
 #[cfg(target_arch = "x86_64")]
 mod matrix_f32;
+mod mbarrier;
 mod modifiers;
 mod number;
+mod objects;
 mod op;
 mod order;
 mod printf;

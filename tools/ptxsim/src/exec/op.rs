@@ -50,6 +50,8 @@ pub enum Flow {
     Return,
     /// Waits for all lanes of a mask (an operand) to be here, then runs for them together.
     Together,
+    /// Asks whether others have come: if not, the warp lets them have their turns.
+    Poll,
     /// A block-wide barrier.
     Barrier(Barrier),
 }
@@ -114,6 +116,8 @@ pub struct Ctx<'a> {
     pub warp: u32,
     /// Warp-instructions of the block when this path began to run.
     pub clock: u64,
+    /// A poll was in vain.
+    pub waits: bool,
     /// Why this launch must end.
     pub fault: Option<Fault>,
 }

@@ -14,6 +14,7 @@
 //! `.volatile` and `.relaxed` accesses are held to be plain.
 
 use super::lanes::LANES;
+use super::objects::Object;
 use super::word::{EVERYONE, SEVERAL, Who, Word};
 
 /// Warps of the largest block.
@@ -23,25 +24,31 @@ pub const WARPS: usize = 32;
 const LINE: usize = 16;
 
 /// State of a byte that nothing wrote is 0. Others have a bit if they were written,
-const WRITTEN: u8 = 1;
+pub(super) const WRITTEN: u8 = 1;
 /// and another while an asynchronous copy is on its way there.
 const LANDING: u8 = 2;
+/// and a third while they are part of an `mbarrier` object.
+pub(super) const MBARRIER: u8 = 4;
 
 /// Shared memory of a running block.
 #[derive(Debug)]
 pub struct Shared {
     pub data: Vec<u8>,
     /// One per byte.
-    states: Vec<u8>,
+    pub(super) states: Vec<u8>,
     lines: Vec<Word>,
     /// Those of lines that are split.
     words: Vec<Word>,
     /// The last interval that any warp began.
-    clock: u32,
+    pub(super) clock: u32,
     /// Interval of each warp, from 1.
-    now: [u32; WARPS],
-    known: [[u32; WARPS]; WARPS],
-    checks: bool,
+    pub(super) now: [u32; WARPS],
+    pub(super) known: [[u32; WARPS]; WARPS],
+    pub(super) checks: bool,
+    /// Live `mbarrier` objects,
+    pub(super) objects: Vec<Object>,
+    /// and how often any has changed.
+    pub changes: u64,
 }
 
 /// What the checks say of an access.
@@ -51,6 +58,8 @@ pub enum Verdict {
     Uninitialised,
     /// An asynchronous copy is on its way there.
     Landing,
+    /// It is part of a live `mbarrier` object.
+    Mbarrier,
     /// With this warp, and this lane of it if that is below 32.
     Race {
         with: u32,
@@ -71,6 +80,8 @@ impl Shared {
             now: [1; WARPS],
             known: [[1; WARPS]; WARPS],
             checks,
+            objects: Vec::new(),
+            changes: 0,
         }
     }
 
@@ -81,6 +92,7 @@ impl Shared {
         self.clock = 1;
         self.now = [1; WARPS];
         self.known = [[1; WARPS]; WARPS];
+        self.objects.clear();
         if self.checks {
             self.data.fill(0xFF); // what was left behind is not zero on a GPU either
         }
@@ -134,6 +146,7 @@ impl Shared {
         }
         let race = self.visit(warp, lane, start, bytes, Word::read);
         match (any & LANDING, all) {
+            _ if any & MBARRIER != 0 => Verdict::Mbarrier,
             (LANDING, _) => Verdict::Landing,
             (_, 0) if race == Verdict::Good => Verdict::Uninitialised,
             _ => race,
@@ -153,7 +166,21 @@ impl Shared {
             *state |= WRITTEN;
         }
         let race = self.visit(warp, lane, start, bytes, Word::write);
-        if any & LANDING != 0 { Verdict::Landing } else { race }
+        match any & (LANDING | MBARRIER) {
+            0 => race,
+            LANDING => Verdict::Landing,
+            _ => Verdict::Mbarrier,
+        }
+    }
+
+    /// Whether bytes that lie inside are ones for atomic accesses.
+    #[inline(always)]
+    pub fn atomic(&self, address: u64, bytes: usize) -> Verdict {
+        let states = self.states.get(address as usize..address as usize + bytes);
+        match states.is_some_and(|states| states.iter().any(|state| state & MBARRIER != 0)) {
+            true => Verdict::Mbarrier,
+            false => Verdict::Good,
+        }
     }
 
     /// An asynchronous copy is on its way to bytes that were written to just now.
@@ -223,7 +250,8 @@ impl Shared {
     pub fn begin_line(&mut self, warp: u32, lane: u8, address: u64) -> bool {
         let Some((line, bytes)) = self.line(address) else { return false };
         let states = of_line(&mut self.states, bytes);
-        let landing = u128::from_ne_bytes(*states) & u128::from_ne_bytes([LANDING; LINE]);
+        let taken = u128::from_ne_bytes([LANDING | MBARRIER; LINE]);
+        let landing = u128::from_ne_bytes(*states) & taken;
         let w = warp as usize % WARPS;
         let who = Who { warp, lane, now: self.now[w], known: &self.known[w] };
         if landing != 0 || !self.lines[line].write_plainly(who) {
@@ -249,7 +277,7 @@ impl Shared {
 
     /// Runs `note` on every line or word of a range, with the bits of its bytes.
     #[inline(always)]
-    fn visit(
+    pub(super) fn visit(
         &mut self,
         warp: u32,
         lane: u8,

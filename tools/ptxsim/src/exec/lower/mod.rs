@@ -13,6 +13,7 @@ mod float;
 mod forms;
 mod integer;
 mod matrix;
+mod mbarrier;
 mod memory;
 mod operands;
 
@@ -353,7 +354,9 @@ impl<'a> Lowering<'a> {
             | "match" | "redux" | "activemask" | "elect" | "griddepcontrol" | "nanosleep"
             | "pragma" => self.control(index, i),
             "atom" | "red" => self.atomic(i),
+            "cp" if has(i, "mbarrier") => self.arrive_of_copies(i),
             "cp" => self.copy_async(i),
+            "mbarrier" => self.mbarrier(i),
             "ldmatrix" | "stmatrix" | "movmatrix" | "mma" => self.matrix(i),
             _ => self.arithmetic(i),
         }
