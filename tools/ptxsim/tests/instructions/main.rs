@@ -23,6 +23,7 @@ mod ieee;
 mod integer;
 mod logic;
 mod matrix;
+mod mbarrier;
 mod memory;
 mod movement;
 #[path = "../arith/random.rs"]
@@ -39,7 +40,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Tests of a file.
 type Tests = &'static [(&'static str, fn())];
 
-const FAMILIES: [(&str, Tests); 16] = [
+const FAMILIES: [(&str, Tests); 17] = [
     ("integer", integer::TESTS),
     ("logic", logic::TESTS),
     ("float", float::TESTS),
@@ -51,6 +52,7 @@ const FAMILIES: [(&str, Tests); 16] = [
     ("matrix", matrix::TESTS),
     ("memory", memory::TESTS),
     ("barrier", barrier::TESTS),
+    ("mbarrier", mbarrier::TESTS),
     ("control", control::TESTS),
     ("special", special::TESTS),
     ("refusal", refusal::TESTS),
