@@ -166,6 +166,20 @@ pub trait Device: Send + Sync {
     /// Copies the start of `src` to host bytes, after everything queued before it has finished.
     fn read(&self, src: &Self::Buffer, bytes: &mut [u8]) -> Result<()>;
 
+    /// Runs `work`, verbs that neither allocate nor copy to or from the host. A device may queue them as
+    /// one unit, once `work` has returned.
+    fn together<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T>
+    where
+        Self: Sized,
+    {
+        work()
+    }
+
+    /// Waits until everything queued has finished.
+    fn finish(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Lays a weight matrix out for [`Device::linear`] and [`Device::conv2d`].
     fn pack(&self, weight: HostMatrix<'_>) -> Result<Self::Packed>;
 

@@ -14,6 +14,7 @@
 
 pub mod config;
 pub mod cpu;
+pub mod cuda;
 pub mod decode;
 pub mod device;
 mod engine;

@@ -1,6 +1,6 @@
 //! `attention`.
 
-use crate::judge::*;
+use crate::{everywhere, judge::*};
 use muse::device::{Attention, Heads};
 use muse::ops;
 use muse::tensor::DType;
@@ -67,8 +67,8 @@ fn attention_agrees_with_the_judge() {
             .flat_map(|(q, (k, v))| [q, k, v].concat())
             .collect();
 
-        let got = everywhere(case, |device| {
-            let mut out = output::<half::bf16>(device, [batch * queries, width]);
+        let got = everywhere!(case, |device| {
+            let mut out = output::<half::bf16, _>(device, [batch * queries, width]);
             let y = &mut out.tensor;
             if together {
                 let all = input(device, &packed, [batch * queries, 3 * width]);
@@ -117,6 +117,6 @@ fn attention_agrees_with_the_judge() {
                 }
             }
         }
-        check(case, &floats(&got), &judge, &naive, DType::BF16);
+        check_all(case, &got, &judge, &naive, DType::BF16);
     }
 }

@@ -1,6 +1,6 @@
 //! `linear` and `linear_add`.
 
-use crate::judge::*;
+use crate::{everywhere, judge::*};
 use half::bf16;
 use muse::device::{Activation, HostMatrix};
 use muse::ops;
@@ -73,7 +73,7 @@ fn linear_agrees_with_the_judge() {
         let b = random.floats(n, scale);
         let residual = random.floats(m * n, 1.0);
 
-        let got = everywhere(case, |device| {
+        let got = everywhere!(case, |device| {
             let x = input(device, &x, [m, k]);
             let matrix = HostMatrix {
                 weight: (&w).into(),
@@ -117,7 +117,7 @@ fn linear_agrees_with_the_judge() {
             judge.push(exact);
             naive.push(stored(sum, out));
         }
-        check(case, &floats(&got), &judge, &naive, out);
+        check_all(case, &got, &judge, &naive, out);
     }
 }
 
@@ -132,7 +132,7 @@ fn rows_do_not_depend_on_the_batch() {
         let weight = ops::pack(device, matrix).unwrap();
         let run = |x: &[bf16]| {
             let rows = x.len() / k;
-            let mut y = output::<f32>(device, [rows, n]);
+            let mut y = output::<f32, _>(device, [rows, n]);
             let x = input(device, x, [rows, k]);
             ops::linear(device, &mut y.tensor, &x.tensor, &weight, Activation::None).unwrap();
             bits(&y.floats(device))

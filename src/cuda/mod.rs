@@ -1,0 +1,315 @@
+//! The CUDA backend: one file per operator, the same stems as `kernels/` and [`crate::cpu`].
+//!
+//! These files hold launch geometry and arguments only: contracts are checked in [`crate::ops`], and
+//! what a kernel computes stands in its `.cu`. The driver is loaded at run time; nothing of CUDA is
+//! needed to build or to start. Errors of a kernel show at the next [`Device::read`].
+
+mod arena;
+mod driver;
+mod embed;
+mod graph;
+mod image;
+mod kernel;
+mod norm;
+
+/// The constants of `kernels/launch.h`.
+mod launch {
+    #![allow(dead_code, reason = "some are the kernels' alone")]
+    include!(concat!(env!("OUT_DIR"), "/launch.rs"));
+}
+
+/// The kernels' PTX, each text ending in a zero byte, and where it comes from.
+mod ptx {
+    include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+}
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex};
+
+use cudarc::driver::{result, sys};
+
+use crate::device::*;
+use crate::error::Result;
+use crate::tensor::{Matrix, Tensor};
+use arena::Arena;
+pub use arena::Buffer;
+use driver::Driver;
+use graph::Graphs;
+use kernel::Launch;
+
+thread_local! {
+    /// The launches of the loop that this thread is recording.
+    static RECORDING: RefCell<Option<Vec<Launch>>> = const { RefCell::new(None) };
+}
+
+/// One NVIDIA GPU.
+pub struct Cuda {
+    driver: Arc<Driver>,
+    arena: Arc<Arena>,
+    graphs: Mutex<Graphs>,
+    embed: embed::Kernels,
+    norm: norm::Kernels,
+    image: image::Kernels,
+}
+
+impl Cuda {
+    /// Opens device `ordinal` and loads all kernels.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] says which of driver, device and kernels does not fit, and what to do.
+    pub fn new(ordinal: usize) -> Result<Cuda> {
+        let driver = Arc::new(Driver::open(ordinal)?);
+        let load = |name: &str| {
+            let (_, text) =
+                ptx::PTX.iter().find(|(unit, _)| *unit == name).expect("kernels/NAME.cu exists");
+            driver.load(name, text)
+        };
+        let d = &*driver;
+        Ok(Cuda {
+            embed: embed::Kernels::load(d, load("embed")?)?,
+            norm: norm::Kernels::load(d, load("norm")?)?,
+            image: image::Kernels::load(d, load("image")?)?,
+            arena: Arena::new(driver.clone()),
+            graphs: Mutex::default(),
+            driver,
+        })
+    }
+
+    /// Whether there is a CUDA driver to open a device with.
+    pub fn is_present() -> bool {
+        driver::is_present()
+    }
+
+    /// Every kernel file's name and PTX, and how that came about: "as committed" or by which compiler.
+    pub fn kernels() -> (&'static str, impl Iterator<Item = (&'static str, &'static str)>) {
+        (ptx::ORIGIN, ptx::PTX.iter().map(|&(name, text)| (name, text.trim_end_matches('\0'))))
+    }
+
+    /// Queues a launch, or notes it in the loop being recorded.
+    fn submit(&self, launch: Launch) -> Result<()> {
+        if launch.grid.contains(&0) {
+            return Ok(()); // nothing to do, which the driver takes for a mistake
+        }
+        let direct = RECORDING.with_borrow_mut(|recording| match recording {
+            Some(launches) => {
+                launches.push(launch.clone());
+                false
+            }
+            None => true,
+        });
+        if !direct {
+            return Ok(());
+        }
+        self.driver.bind()?;
+        let mut pointers = launch.pointers();
+        let ([x, y, z], stream) = (launch.grid, self.driver.stream.cu_stream());
+        // SAFETY: the arguments have the kernel's types, as `Kernel::load` found; that addresses and sizes
+        // belong together was checked in `ops`.
+        let launched = unsafe {
+            sys::cuLaunchKernel(
+                launch.function,
+                x,
+                y,
+                z,
+                launch.threads,
+                1,
+                1,
+                launch.shared,
+                stream,
+                pointers.as_mut_ptr(),
+                std::ptr::null_mut(),
+            )
+        };
+        launched
+            .result()
+            .map_err(|e| self.driver.failed(&format!("launching {}", launch.describe()), e))
+    }
+
+    /// Copies of host memory cannot be part of a recorded loop.
+    fn host_work(&self, what: &str) {
+        let recording = RECORDING.with_borrow(|recording| recording.is_some());
+        assert!(!recording, "{what} inside of Device::together");
+    }
+}
+
+/// Blocks of `size` that cover `count`.
+fn blocks(count: usize, size: u32) -> u32 {
+    count.div_ceil(size as usize) as u32
+}
+
+impl Device for Cuda {
+    type Buffer = Buffer;
+    type Packed = ();
+
+    fn describe(&self) -> String {
+        format!("{}, kernels {}", self.driver.description, ptx::ORIGIN)
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Buffer> {
+        self.host_work("an allocation");
+        self.arena.alloc(bytes)
+    }
+
+    fn write(&self, dst: &mut Buffer, bytes: &[u8]) -> Result<()> {
+        self.host_work("a copy to the device");
+        assert!(bytes.len() <= dst.bytes(), "write of {} bytes into {}", bytes.len(), dst.bytes());
+        self.driver.bind()?;
+        // SAFETY: the range lies in the buffer. Pageable memory is staged before the call returns.
+        unsafe { result::memcpy_htod_async(dst.address(), bytes, self.driver.stream.cu_stream()) }
+            .map_err(|e| {
+                self.driver.failed(&format!("copying {} bytes to the device", bytes.len()), e)
+            })
+    }
+
+    fn read(&self, src: &Buffer, bytes: &mut [u8]) -> Result<()> {
+        self.host_work("a copy from the device");
+        assert!(bytes.len() <= src.bytes(), "read of {} bytes from {}", bytes.len(), src.bytes());
+        self.driver.bind()?;
+        let what =
+            format!("copying {} bytes from the device, after what was queued before", bytes.len());
+        // SAFETY: the range lies in the buffer, and the copy has ended before `bytes` is used.
+        unsafe { result::memcpy_dtoh_async(bytes, src.address(), self.driver.stream.cu_stream()) }
+            .and_then(|()| self.driver.stream.synchronize())
+            .map_err(|e| self.driver.failed(&what, e))
+    }
+
+    fn together<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.host_work("Device::together");
+        RECORDING.set(Some(Vec::new()));
+        let result = work();
+        let launches = RECORDING.take().unwrap_or_default();
+        let result = result?;
+        self.graphs.lock().unwrap_or_else(|e| e.into_inner()).play(&self.driver, launches)?;
+        Ok(result)
+    }
+
+    fn finish(&self) -> Result<()> {
+        self.driver.bind()?;
+        let finished = self.driver.stream.synchronize();
+        finished.map_err(|e| self.driver.failed("what was queued on the device", e))
+    }
+
+    fn pack(&self, weight: HostMatrix<'_>) -> Result<()> {
+        todo!()
+    }
+
+    fn embed(
+        &self,
+        out: &mut Tensor<Buffer>,
+        ids: &Tensor<Buffer>,
+        table: &Tensor<Buffer>,
+        add: Option<&Tensor<Buffer>>,
+    ) -> Result<()> {
+        self.submit(self.embed.embed(out, ids, table, add))
+    }
+
+    fn select_rows(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        positions: &Tensor<Buffer>,
+    ) -> Result<()> {
+        self.submit(self.embed.select_rows(out, x, positions))
+    }
+
+    fn layer_norm(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        norm: &Norm<Buffer>,
+    ) -> Result<()> {
+        self.submit(self.norm.layer_norm(out, x, norm))
+    }
+
+    fn linear(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        weight: &Matrix<()>,
+        activation: Activation,
+    ) -> Result<()> {
+        todo!()
+    }
+
+    fn linear_add(
+        &self,
+        residual: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        weight: &Matrix<()>,
+    ) -> Result<()> {
+        todo!()
+    }
+
+    fn attention(
+        &self,
+        out: &mut Tensor<Buffer>,
+        q: Heads<'_, Buffer>,
+        k: Heads<'_, Buffer>,
+        v: Heads<'_, Buffer>,
+        sizes: Attention,
+    ) -> Result<()> {
+        todo!()
+    }
+
+    fn conv2d(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        weight: &Matrix<()>,
+        geometry: Conv,
+        residual: Option<&Tensor<Buffer>>,
+    ) -> Result<()> {
+        todo!()
+    }
+
+    fn group_norm_silu(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        norm: &Norm<Buffer>,
+        groups: usize,
+    ) -> Result<()> {
+        todo!()
+    }
+
+    fn guide_and_sample(
+        &self,
+        masked: &mut Masked<Buffer>,
+        logits: &Tensor<Buffer>,
+        sampling: Sampling,
+    ) -> Result<()> {
+        todo!()
+    }
+
+    fn remask(&self, masked: &mut Masked<Buffer>, remask: Remask) -> Result<()> {
+        todo!()
+    }
+
+    fn nearest_code(
+        &self,
+        ids: &mut Tensor<Buffer>,
+        z: &Tensor<Buffer>,
+        codebook: &Tensor<Buffer>,
+    ) -> Result<()> {
+        todo!()
+    }
+
+    fn load_rgb8(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Result<()> {
+        self.submit(self.image.load_rgb8(out, x))
+    }
+
+    fn to_rgb8(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Result<()> {
+        self.submit(self.image.to_rgb8(out, x))
+    }
+
+    fn copy_rows(
+        &self,
+        out: &mut Tensor<Buffer>,
+        out_row: usize,
+        x: &Tensor<Buffer>,
+        x_row: usize,
+        rows: usize,
+    ) -> Result<()> {
+        self.submit(self.embed.copy_rows(out, out_row, x, x_row, rows))
+    }
+}
