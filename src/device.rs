@@ -153,6 +153,8 @@ pub trait Device: Send + Sync {
     type Buffer: Send + Sync;
     /// A weight matrix in the layout this device's kernels read.
     type Packed: Send + Sync;
+    /// A moment in the order of what is queued.
+    type Mark;
 
     /// What this device is, in words, for reports.
     fn describe(&self) -> String;
@@ -179,6 +181,12 @@ pub trait Device: Send + Sync {
     fn finish(&self) -> Result<()> {
         Ok(())
     }
+
+    /// The moment when all that was queued before has finished.
+    fn mark(&self) -> Result<Self::Mark>;
+
+    /// The time between two moments, once the later one has come.
+    fn elapsed(&self, from: &Self::Mark, to: &Self::Mark) -> Result<std::time::Duration>;
 
     /// Lays a weight matrix out for [`Device::linear`] and [`Device::conv2d`].
     fn pack(&self, weight: HostMatrix<'_>) -> Result<Self::Packed>;

@@ -87,6 +87,21 @@ impl Driver {
         function.map_err(|e| self.failed(&format!("finding kernel {name}"), e))
     }
 
+    /// A function of the driver's library.
+    ///
+    /// # Safety
+    /// `F` is the function's type.
+    pub unsafe fn symbol<F: Copy>(&self, name: &str) -> Result<F> {
+        // SAFETY: the library is loaded, as this device is open; the type is the caller's.
+        let symbol = unsafe { sys::culib().get::<F>(name.as_bytes()) };
+        symbol.map(|f| *f).map_err(|_| Error::Device {
+            device: self::name(self.ordinal),
+            problem: format!(
+                "the driver has no {name}; version 525 (CUDA 12.0) or newer is needed"
+            ),
+        })
+    }
+
     /// An error of this device.
     pub fn failed(&self, what: &str, error: DriverError) -> Error {
         failed(self.ordinal, what, error)

@@ -21,8 +21,16 @@ pub(super) struct Graphs {
     graphs: Vec<Graph>,
 }
 
+/// What a loop is made of.
+#[derive(Clone, PartialEq)]
+pub(super) enum Queued {
+    Kernel(Launch),
+    /// Notes the time.
+    Event(sys::CUevent),
+}
+
 struct Graph {
-    launches: Vec<Launch>,
+    work: Vec<Queued>,
     nodes: Vec<sys::CUgraphNode>,
     graph: sys::CUgraph,
     executable: sys::CUgraphExec,
@@ -32,23 +40,26 @@ struct Graph {
 unsafe impl Send for Graph {}
 
 impl Graphs {
-    /// Runs the launches, in their order, as one graph.
-    pub fn play(&mut self, driver: &Driver, launches: Vec<Launch>) -> Result<()> {
-        if launches.is_empty() {
+    /// Runs all of it, in its order, as one graph.
+    pub fn play(&mut self, driver: &Driver, work: Vec<Queued>) -> Result<()> {
+        if work.is_empty() {
             return Ok(());
         }
         driver.bind()?;
         let fits = |graph: &Graph| {
-            graph.launches.len() == launches.len()
-                && graph.launches.iter().zip(&launches).all(|(a, b)| a.function == b.function)
+            graph.work.len() == work.len()
+                && graph.work.iter().zip(&work).all(|(a, b)| match (a, b) {
+                    (Queued::Kernel(a), Queued::Kernel(b)) => a.function == b.function,
+                    _ => a == b,
+                })
         };
         let graph = match self.graphs.iter().rposition(fits) {
             Some(index) => {
                 let mut graph = self.graphs.remove(index);
-                graph.update(driver, launches)?;
+                graph.update(driver, work)?;
                 graph
             }
-            None => Graph::build(driver, launches)?,
+            None => Graph::build(driver, work)?,
         };
         // SAFETY: the graph is instantiated and its stream alive.
         let launched =
@@ -63,23 +74,34 @@ impl Graphs {
 }
 
 impl Graph {
-    fn build(driver: &Driver, launches: Vec<Launch>) -> Result<Self> {
+    fn build(driver: &Driver, work: Vec<Queued>) -> Result<Self> {
         let failed = |e| driver.failed("recording a decode loop", e);
         let mut handle = ptr::null_mut();
         // SAFETY: `handle` is written.
         unsafe { sys::cuGraphCreate(&mut handle, 0) }.result().map_err(failed)?;
         let mut graph =
-            Graph { launches, nodes: Vec::new(), graph: handle, executable: ptr::null_mut() };
-        for launch in &graph.launches {
+            Graph { work, nodes: Vec::new(), graph: handle, executable: ptr::null_mut() };
+        for queued in &graph.work {
             let before = graph.nodes.last().map_or(ptr::null(), ptr::from_ref);
             let count = usize::from(!graph.nodes.is_empty());
             let mut node = ptr::null_mut();
-            let mut pointers = launch.pointers();
-            let parameters = parameters(launch, &mut pointers);
-            // SAFETY: the driver copies parameters and arguments before it returns.
-            unsafe { sys::cuGraphAddKernelNode_v2(&mut node, handle, before, count, &parameters) }
+            // SAFETY: the driver copies parameters and arguments before it returns; events live as long as
+            // their device.
+            let added = unsafe {
+                match queued {
+                    Queued::Kernel(launch) => {
+                        let mut pointers = launch.pointers();
+                        let parameters = parameters(launch, &mut pointers);
+                        sys::cuGraphAddKernelNode_v2(&mut node, handle, before, count, &parameters)
+                    }
+                    Queued::Event(event) => {
+                        sys::cuGraphAddEventRecordNode(&mut node, handle, before, count, *event)
+                    }
+                }
+            };
+            added
                 .result()
-                .map_err(|e| driver.failed(&format!("recording {}", launch.describe()), e))?;
+                .map_err(|e| driver.failed(&format!("recording {}", queued.describe()), e))?;
             graph.nodes.push(node);
         }
         // SAFETY: the graph is complete.
@@ -90,20 +112,30 @@ impl Graph {
     }
 
     /// Sets the nodes whose launches differ.
-    fn update(&mut self, driver: &Driver, launches: Vec<Launch>) -> Result<()> {
-        for ((node, old), new) in self.nodes.iter().zip(&self.launches).zip(&launches) {
+    fn update(&mut self, driver: &Driver, work: Vec<Queued>) -> Result<()> {
+        for ((node, old), new) in self.nodes.iter().zip(&self.work).zip(&work) {
+            let Queued::Kernel(launch) = new else { continue };
             if old == new {
                 continue;
             }
-            let mut pointers = new.pointers();
-            let parameters = parameters(new, &mut pointers);
+            let mut pointers = launch.pointers();
+            let parameters = parameters(launch, &mut pointers);
             // SAFETY: a node of this graph; arguments are copied before the call returns.
             unsafe { sys::cuGraphExecKernelNodeSetParams_v2(self.executable, *node, &parameters) }
                 .result()
                 .map_err(|e| driver.failed(&format!("setting {}", new.describe()), e))?;
         }
-        self.launches = launches;
+        self.work = work;
         Ok(())
+    }
+}
+
+impl Queued {
+    fn describe(&self) -> String {
+        match self {
+            Queued::Kernel(launch) => launch.describe(),
+            Queued::Event(_) => "a point in time".into(),
+        }
     }
 }
 

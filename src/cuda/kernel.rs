@@ -71,18 +71,12 @@ impl<A: Arguments> Kernel<A> {
         shared: u32,
     ) -> Result<Self> {
         let function = driver.function(module, name)?;
-        let mut found = Vec::new();
-        let (mut offset, mut bytes) = (0, 0);
-        // SAFETY: the function is loaded; a parameter too many is an error that ends the loop.
-        while unsafe { sys::cuFuncGetParamInfo(function, found.len(), &mut offset, &mut bytes) }
-            == sys::CUresult::CUDA_SUCCESS
-        {
-            found.push(bytes);
-        }
-        if found != A::BYTES {
+        let found = parameters(driver, function);
+        if found.as_ref().is_some_and(|found| found != A::BYTES) {
             let problem = format!(
-                "kernel {name} has parameters of {found:?} bytes, the runtime passes {:?}: kernels and runtime \
+                "kernel {name} has parameters of {:?} bytes, the runtime passes {:?}: kernels and runtime \
                  are not of one build",
+                found.unwrap_or_default(),
                 A::BYTES
             );
             return Err(Error::Device { device: "cuda".into(), problem });
@@ -105,6 +99,22 @@ impl<A: Arguments> Kernel<A> {
         let (slots, count) = (arguments.slots(), A::BYTES.len());
         Launch { function, name, grid, threads, shared, slots, count }
     }
+}
+
+/// Bytes of each of a kernel's parameters; drivers before CUDA 12.4 cannot say.
+fn parameters(driver: &Driver, function: sys::CUfunction) -> Option<Vec<usize>> {
+    type Info =
+        unsafe extern "C" fn(sys::CUfunction, usize, *mut usize, *mut usize) -> sys::CUresult;
+    let mut found = Vec::new();
+    let (mut offset, mut bytes) = (0, 0);
+    // SAFETY: the function is loaded; a parameter too many is an error that ends the loop.
+    unsafe {
+        let info = driver.symbol::<Info>("cuFuncGetParamInfo").ok()?;
+        while info(function, found.len(), &mut offset, &mut bytes) == sys::CUresult::CUDA_SUCCESS {
+            found.push(bytes);
+        }
+    }
+    Some(found)
 }
 
 /// A kernel's argument.

@@ -7,6 +7,7 @@
 mod arena;
 mod driver;
 mod embed;
+mod event;
 mod graph;
 mod image;
 mod kernel;
@@ -34,18 +35,21 @@ use crate::tensor::{Matrix, Tensor};
 use arena::Arena;
 pub use arena::Buffer;
 use driver::Driver;
-use graph::Graphs;
+use event::Events;
+pub use event::Mark;
+use graph::{Graphs, Queued};
 use kernel::Launch;
 
 thread_local! {
-    /// The launches of the loop that this thread is recording.
-    static RECORDING: RefCell<Option<Vec<Launch>>> = const { RefCell::new(None) };
+    /// What the loop is made of that this thread is recording.
+    static RECORDING: RefCell<Option<Vec<Queued>>> = const { RefCell::new(None) };
 }
 
 /// One NVIDIA GPU.
 pub struct Cuda {
     driver: Arc<Driver>,
     arena: Arc<Arena>,
+    events: Arc<Events>,
     graphs: Mutex<Graphs>,
     embed: embed::Kernels,
     norm: norm::Kernels,
@@ -70,6 +74,7 @@ impl Cuda {
             norm: norm::Kernels::load(d, load("norm")?)?,
             image: image::Kernels::load(d, load("image")?)?,
             arena: Arena::new(driver.clone()),
+            events: Events::new(driver.clone()),
             graphs: Mutex::default(),
             driver,
         })
@@ -90,14 +95,7 @@ impl Cuda {
         if launch.grid.contains(&0) {
             return Ok(()); // nothing to do, which the driver takes for a mistake
         }
-        let direct = RECORDING.with_borrow_mut(|recording| match recording {
-            Some(launches) => {
-                launches.push(launch.clone());
-                false
-            }
-            None => true,
-        });
-        if !direct {
+        if record(|| Queued::Kernel(launch.clone())) {
             return Ok(());
         }
         self.driver.bind()?;
@@ -132,6 +130,16 @@ impl Cuda {
     }
 }
 
+/// Notes work in the loop being recorded, if there is one.
+fn record(queued: impl FnOnce() -> Queued) -> bool {
+    RECORDING.with_borrow_mut(|recording| {
+        if let Some(work) = recording {
+            work.push(queued());
+        }
+        recording.is_some()
+    })
+}
+
 /// Blocks of `size` that cover `count`.
 fn blocks(count: usize, size: u32) -> u32 {
     count.div_ceil(size as usize) as u32
@@ -140,6 +148,7 @@ fn blocks(count: usize, size: u32) -> u32 {
 impl Device for Cuda {
     type Buffer = Buffer;
     type Packed = ();
+    type Mark = Mark;
 
     fn describe(&self) -> String {
         format!("{}, kernels {}", self.driver.description, ptx::ORIGIN)
@@ -177,9 +186,9 @@ impl Device for Cuda {
         self.host_work("Device::together");
         RECORDING.set(Some(Vec::new()));
         let result = work();
-        let launches = RECORDING.take().unwrap_or_default();
+        let recorded = RECORDING.take().unwrap_or_default();
         let result = result?;
-        self.graphs.lock().unwrap_or_else(|e| e.into_inner()).play(&self.driver, launches)?;
+        self.graphs.lock().unwrap_or_else(|e| e.into_inner()).play(&self.driver, recorded)?;
         Ok(result)
     }
 
@@ -187,6 +196,18 @@ impl Device for Cuda {
         self.driver.bind()?;
         let finished = self.driver.stream.synchronize();
         finished.map_err(|e| self.driver.failed("what was queued on the device", e))
+    }
+
+    fn mark(&self) -> Result<Mark> {
+        let mark = self.events.take()?;
+        if !record(|| Queued::Event(mark.event())) {
+            self.events.record(&mark)?;
+        }
+        Ok(mark)
+    }
+
+    fn elapsed(&self, from: &Mark, to: &Mark) -> Result<std::time::Duration> {
+        self.events.elapsed(from, to)
     }
 
     fn pack(&self, weight: HostMatrix<'_>) -> Result<()> {
