@@ -4,7 +4,8 @@ use std::ffi::c_uint;
 use std::sync::Arc;
 
 use super::abi::{
-    CUcontext, CUevent, CUgraph, CUgraphExec, CUgraphNode, In, KernelNodeParams, MemsetNodeParams, Out,
+    CUcontext, CUevent, CUgraph, CUgraphExec, CUgraphNode, In, KernelNodeParams, MemsetNodeParams,
+    Out,
 };
 use super::graph::{Graph, Node};
 use super::launch::{Params, Shape};
