@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compiles tests/kernels to tests/ptx, for each architecture of interest.
+"""Compiles tests/kernels to tests/ptx, for each architecture of interest, and tests/bugs in place.
 
     fixtures.py [--into DIR]            writes the PTX anew
     fixtures.py --check [--into DIR]    fails if the committed PTX is not what the compiler makes
@@ -10,6 +10,7 @@ Run it after a change of a kernel and commit what it writes.
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nvrtc
@@ -28,10 +29,23 @@ ARCHITECTURES = {
     "formats": COMMON,
     "integer": COMMON,
     "control": COMMON,
+    "calls": COMMON,
     "branches": COMMON,
+    "calls": COMMON,
     "hopper": ("90", "100"),
     "wgmma": ("90a",),
 }
+# Kernels that are wrong on purpose: one architecture, the PTX beside them.
+BUGS = ("races", "async", "memory", "barriers")
+
+
+def outputs() -> Iterator[tuple[Path, str, Path]]:
+    """Source, architecture and PTX of everything that is compiled."""
+    for name, architectures in ARCHITECTURES.items():
+        for architecture in architectures:
+            yield TESTS / "kernels" / f"{name}.cu", architecture, TESTS / "ptx" / f"{name}.{architecture}.ptx"
+    for name in BUGS:
+        yield TESTS / "bugs" / f"{name}.cu", "80", TESTS / "bugs" / f"{name}.ptx"
 
 
 def main() -> None:
@@ -42,14 +56,12 @@ def main() -> None:
     try:
         compiler = nvrtc.Nvrtc(nvrtc.fetch_wheels(arguments.into))
         stale = []
-        for name, architectures in ARCHITECTURES.items():
-            for architecture in architectures:
-                ptx = compiler.compile(TESTS / "kernels" / f"{name}.cu", f"compute_{architecture}", [])
-                path = TESTS / "ptx" / f"{name}.{architecture}.ptx"
-                if not arguments.check:
-                    path.write_text(ptx)
-                elif not path.is_file() or path.read_text() != ptx:
-                    stale.append(path.name)
+        for source, architecture, path in outputs():
+            ptx = compiler.compile(source, f"compute_{architecture}", [])
+            if not arguments.check:
+                path.write_text(ptx)
+            elif not path.is_file() or path.read_text() != ptx:
+                stale.append(path.name)
         if stale:
             raise nvrtc.Failed(f"not what their kernels compile to: {', '.join(stale)}; run {Path(__file__).name}")
     except (nvrtc.Failed, OSError) as error:

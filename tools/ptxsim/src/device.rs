@@ -1,8 +1,10 @@
 //! The simulated devices: what the driver answers about them and what the limits of a launch are.
 
 mod attributes;
+mod rates;
 
 use crate::arith::mma::TensorCore;
+pub use rates::{ISSUE_PER_CLOCK, Rates, SHARED_PER_CLOCK};
 
 /// A GPU model.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct Device {
     /// Most that a block may have after `cuFuncSetAttribute`.
     pub shared_per_block_optin: u32,
     pub tensor_core: TensorCore,
+    /// For the modelled bound.
+    pub rates: Rates,
 }
 
 /// Shared memory that every block may have without asking.
@@ -55,6 +59,7 @@ pub static A100: Device = Device {
     shared_per_multiprocessor: 164 << 10,
     shared_per_block_optin: 163 << 10,
     tensor_core: TensorCore::Ampere,
+    rates: rates::A100,
 };
 
 /// GeForce RTX 4090.
@@ -73,6 +78,7 @@ pub static RTX_4090: Device = Device {
     shared_per_multiprocessor: 100 << 10,
     shared_per_block_optin: 99 << 10,
     tensor_core: TensorCore::Ada,
+    rates: rates::RTX_4090,
 };
 
 /// H100 SXM5 with 80 GB, the default.
@@ -91,6 +97,7 @@ pub static H100: Device = Device {
     shared_per_multiprocessor: 228 << 10,
     shared_per_block_optin: 227 << 10,
     tensor_core: TensorCore::Hopper,
+    rates: rates::H100,
 };
 
 /// The device that an option names.

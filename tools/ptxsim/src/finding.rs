@@ -47,9 +47,12 @@ pub struct Place {
     pub address: Option<u64>,
 }
 
-/// All findings of a run.
+/// All findings of a run, and what its kernels print.
 #[derive(Debug, Default)]
-pub struct Findings(Mutex<Vec<Finding>>);
+pub struct Findings {
+    all: Mutex<Vec<Finding>>,
+    printed: Mutex<Vec<String>>,
+}
 
 impl Finding {
     /// A finding of one of the host's calls.
@@ -95,6 +98,11 @@ impl Findings {
         }
     }
 
+    /// Changes those from the `first` on.
+    pub fn amend(&self, first: usize, change: impl FnMut(&mut Finding)) {
+        self.all().iter_mut().skip(first).for_each(change);
+    }
+
     /// Takes all that was found so far.
     pub fn take(&self) -> Vec<Finding> {
         std::mem::take(&mut self.all())
@@ -105,11 +113,25 @@ impl Findings {
         self.all().clone()
     }
 
+    pub fn len(&self) -> usize {
+        self.all().len()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.all().is_empty()
     }
 
+    /// Notes what a call of the device's `printf` writes.
+    pub fn print(&self, texts: impl IntoIterator<Item = String>) {
+        self.printed.lock().unwrap_or_else(|e| e.into_inner()).extend(texts);
+    }
+
+    /// Takes what was printed so far, a text for each call.
+    pub fn take_printed(&self) -> Vec<String> {
+        std::mem::take(&mut self.printed.lock().unwrap_or_else(|e| e.into_inner()))
+    }
+
     fn all(&self) -> MutexGuard<'_, Vec<Finding>> {
-        self.0.lock().unwrap_or_else(|e| e.into_inner())
+        self.all.lock().unwrap_or_else(|e| e.into_inner())
     }
 }

@@ -37,6 +37,8 @@ pub struct Memory {
     len: u64,
     capacity: u64,
     allocator: Mutex<Allocator>,
+    /// The next number for a writer.
+    next_writer: Mutex<u32>,
 }
 
 /// Why memory cannot be had.
@@ -80,7 +82,16 @@ impl Memory {
         let (data, states, writers) = (map(len)?, map(len)?, map(len)?);
         let base = data.as_ptr() as u64;
         let allocator = Mutex::new(Allocator::new(base..base + len, capacity));
-        Ok(Self { data, states, writers, base, len, capacity, allocator })
+        Ok(Self {
+            data,
+            states,
+            writers,
+            base,
+            len,
+            capacity,
+            allocator,
+            next_writer: Mutex::new(1),
+        })
     }
 
     /// First address of the range.
@@ -115,6 +126,20 @@ impl Memory {
         unsafe { self.data.as_mut_ptr().add((address - self.base) as usize) }
     }
 
+    /// Asks the host for the byte, its state and its writer, which will be wanted soon. Any address will do.
+    #[inline(always)]
+    pub fn prefetch(&self, address: u64) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let offset = address.wrapping_sub(self.base) as usize;
+            for map in [&self.data, &self.states, &self.writers] {
+                // SAFETY: it accesses nothing.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(map.as_ptr().wrapping_add(offset).cast()) };
+            }
+        }
+    }
+
     /// The states from `address` on, a byte per byte.
     ///
     /// # Safety
@@ -125,8 +150,8 @@ impl Memory {
         unsafe { self.states.as_mut_ptr().add((address - self.base) as usize) }
     }
 
-    /// The writers from the aligned 4 bytes that hold `address` on: for each 4 bytes, a number that the
-    /// executor chooses (launch and block), 0 where nobody wrote since the memory was allocated.
+    /// The writers from the aligned 4 bytes that hold `address` on: for each 4 bytes, 28 bits of one of
+    /// the executor's numbers and 4 bits of its own; 0 where nobody wrote since the memory was allocated.
     ///
     /// # Safety
     /// As for [`Memory::data`], for `n` bytes of data per `n / 4` writers.
@@ -135,6 +160,19 @@ impl Memory {
         let offset = (address - self.base) as usize & !3;
         // SAFETY: in the mapping, by the caller's promise; a writer is as wide as the bytes it stands for.
         unsafe { self.writers.as_mut_ptr().add(offset).cast() }
+    }
+
+    /// Numbers for `count` writers, the first of them: none of them is in the table.
+    pub fn number_writers(&self, count: u32) -> u32 {
+        let mut next = self.next_writer.lock().unwrap_or_else(|e| e.into_inner());
+        if *next + count > 1 << 28 {
+            // SAFETY: entries of no use any more, all of an own mapping; they read as 0 from now on.
+            unsafe { self.writers.unchecked_advise(UncheckedAdvice::DontNeed) }
+                .expect("giving back pages of an own mapping");
+            *next = 1;
+        }
+        *next += count;
+        *next - count
     }
 
     /// Where an access lies in relation to the allocations, in words: "4 bytes past the end of allocation

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 /// What is refused by name for now, by the beginning of its spelling.
-const REFUSED: [&str; 8] = [
+const REFUSED: [&str; 7] = [
     "barrier.cluster.",
-    "call",
     "cp.async.bulk.",
     "ld.shared::cluster.",
     "mapa.",

@@ -1,6 +1,7 @@
 //! `ptxsim run` around a program that knows nothing of it: this test itself, started again.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ptxsim::driver::Summary;
 use ptxsim::finding::Kind;
@@ -17,6 +18,12 @@ fn program() {
     let stream = context.default_stream();
     let a: CudaSlice<u8> = stream.clone_htod(&[1, 2, 3]).unwrap();
     assert_eq!(stream.clone_dtoh(&a).unwrap(), [1, 2, 3]);
+    if role == "late" {
+        LATE.store(a.leak(), Ordering::Relaxed);
+        // SAFETY: the function neither panics nor returns anything.
+        assert_eq!(unsafe { libc::atexit(free_late) }, 0);
+        std::process::exit(0);
+    }
     if role == "leak" {
         std::mem::forget(a);
     }
@@ -29,6 +36,15 @@ fn program() {
     if role == "fail" {
         std::process::exit(3);
     }
+}
+
+/// What the exit handler frees.
+static LATE: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn free_late() {
+    // SAFETY: nothing else uses the allocation.
+    let status = unsafe { cudarc::driver::sys::cuMemFree_v2(LATE.load(Ordering::Relaxed)) };
+    println!("freed at exit: {status:?}");
 }
 
 fn run(role: &str, options: &[&str]) -> (i32, String, Option<Summary>) {
@@ -52,6 +68,10 @@ fn run(role: &str, options: &[&str]) -> (i32, String, Option<Summary>) {
 
 #[test]
 fn a_clean_program_exits_as_it_does() {
+    for (device, name) in [("rtx4090", "GeForce RTX 4090"), ("h100", "H100")] {
+        let (code, text, _) = run("clean", &["--device", device]);
+        assert!(code == 0 && text.contains(&format!("device: NVIDIA {name}")), "{text}");
+    }
     let (code, text, report) = run("clean", &["--device", "a100", "--seed", "9"]);
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("device: NVIDIA A100"), "{text}");
@@ -72,6 +92,14 @@ fn findings_change_the_exit_code_of_success_only() {
 }
 
 #[test]
+fn exit_handlers_may_call() {
+    let (code, text, report) = run("late", &[]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("freed at exit: CUDA_SUCCESS"), "{text}");
+    assert_eq!(report.unwrap().findings, []);
+}
+
+#[test]
 fn the_first_finding_ends_a_strict_run() {
     let (code, text, report) = run("uninitialised", &[]);
     assert_eq!(code, 70, "{text}");
@@ -81,6 +109,39 @@ fn the_first_finding_ends_a_strict_run() {
     assert_eq!(code, 70, "{text}");
     assert!(!text.contains("still running"), "{text}");
     assert_eq!(report.unwrap().findings.len(), 1);
+}
+
+/// A test runner starts many programs: their findings end in one report.
+#[test]
+fn the_reports_of_several_processes_are_joined() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report.json");
+    let program = std::env::current_exe().unwrap();
+    let script = format!("{0} --exact program && {0} --exact program", program.display());
+    let output = Command::new(env!("CARGO_BIN_EXE_ptxsim"))
+        .args(["run", "--report"])
+        .arg(&report)
+        .args(["--", "sh", "-c", &script])
+        .env(ROLE, "leak")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(70), "{text}");
+    let report: Summary = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    let leaks: u64 = report.findings.iter().map(|finding| finding.count).sum();
+    assert_eq!(leaks, 2, "{report:?}");
+    assert!(report.findings.iter().all(|finding| finding.kind == Kind::Leak));
+}
+
+#[test]
+fn every_option_is_explained() {
+    let help = Command::new(env!("CARGO_BIN_EXE_ptxsim")).args(["run", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for option in
+        ["--device", "--seed", "--threads", "--mma", "--no-checks", "--strict", "--report", "70"]
+    {
+        assert!(help.contains(option), "{option}: {help}");
+    }
 }
 
 #[test]

@@ -228,6 +228,22 @@ fn limits_and_demoted_variables_are_kept() {
     assert_eq!(gemm.params.iter().map(|p| p.bytes).collect::<Vec<_>>(), [8, 8, 8, 4, 4, 4]);
 }
 
+/// Every kernel has its text, so that a machine without any compiler tests it.
+#[test]
+fn every_source_has_its_committed_text() {
+    let names = |folder: &str, extension: &str| -> BTreeSet<String> {
+        let entries = std::fs::read_dir(Path::new(HERE).join(folder)).unwrap();
+        let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
+        let ours = names.filter(|name| name.ends_with(extension));
+        ours.map(|name| name.split('.').next().unwrap().to_owned()).collect()
+    };
+    for (sources, texts) in [("tests/kernels", "tests/ptx"), ("tests/bugs", "tests/bugs")] {
+        let expected = names(sources, ".cu");
+        assert!(expected.len() >= 4, "{expected:?}");
+        assert_eq!(names(texts, ".ptx"), expected);
+    }
+}
+
 /// Where NVRTC has been fetched (scripts/nvrtc.py; NVRTC_DIR, or target/nvrtc of the workspace).
 #[test]
 fn the_committed_text_is_what_the_compiler_makes() {

@@ -1,5 +1,6 @@
 //! Runs a CUDA program on the simulator and says what it found.
 
+use std::io::IsTerminal;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -7,14 +8,17 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use clap::{Args, Parser, ValueEnum};
 use ptxsim::driver::{EXIT_FINDINGS, Summary};
+use ptxsim::terminal::{self, Sources};
 
-/// Runs CUDA programs where there is no GPU.
+/// Runs CUDA programs where there is no GPU, and finds what a GPU would not tell.
 #[derive(Debug, Parser)]
 #[command(version)]
 enum Cli {
     /// Run a program with the simulator in the place of libcuda.so.1.
     ///
-    /// Exits as the program does, or with 70 where it succeeds and there are findings.
+    /// The program is the one that a GPU would run, and may start others: `ptxsim run -- cargo test`.
+    /// What was found is shown at the end. Exits as the program does, or with 70 where it succeeds and
+    /// there are findings.
     Run(Run),
 }
 
@@ -23,7 +27,7 @@ struct Run {
     /// The GPU to simulate.
     #[arg(long, value_enum, default_value_t = Device::H100)]
     device: Device,
-    /// Order of streams, blocks and warps; 0 is plain order, as late as legal.
+    /// Order of streams, blocks and warps: 0 is plain order, as late as legal, others are random.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Host threads that run blocks [default: all cores].
@@ -32,18 +36,28 @@ struct Run {
     /// Sums of tensor cores: as the device's, bit for bit, or plain f32, faster.
     #[arg(long, value_enum, default_value_t = Mma::Exact)]
     mma: Mma,
-    /// Leave out the checks that only find bugs.
+    /// Approximate functions give other results within their documented error, by this seed
+    /// [default: correctly rounded].
+    #[arg(long, value_name = "SEED")]
+    perturb: Option<u64>,
+    /// Leave out the checks that only find bugs: faster.
     #[arg(long)]
     no_checks: bool,
+    /// Count instructions by class, memory traffic and bank conflicts, and model a bound of the time.
+    #[arg(long)]
+    counters: bool,
     /// End the program at its first finding.
     #[arg(long)]
     strict: bool,
     /// Do not explain refused calls on standard error.
     #[arg(long)]
     quiet: bool,
-    /// Keep the report here, as JSON.
+    /// Write the report here too, as JSON.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Where source files are looked for, to quote their lines; folders below it included.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    sources: PathBuf,
     /// The program and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<std::ffi::OsString>,
@@ -80,27 +94,42 @@ fn start(run: &Run) -> Result<u8, String> {
     for name in ["libcuda.so", "libcuda.so.1"] {
         symlink(&library, folder.path().join(name)).map_err(|e| format!("a link {name}: {e}"))?;
     }
-    // The program may change its folder before it writes.
-    let report = match &run.report {
-        Some(path) => std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))?,
-        None => folder.path().join("report.json"),
-    };
-    let status = command(run, folder.path(), &report)
+    // A file per process: test runners start many.
+    let status = command(run, folder.path(), &folder.path().join("report-%p.json"))
         .status()
         .map_err(|e| format!("cannot start {}: {e}", run.command[0].to_string_lossy()))?;
-    let summary = match std::fs::read(&report) {
-        Ok(json) => serde_json::from_slice::<Summary>(&json)
-            .map_err(|e| format!("the report {}: {e}", report.display()))?,
-        Err(_) => {
-            eprintln!("ptxsim: the program used no CUDA, or ended without its exit handlers");
-            return Ok(exit_code(status));
-        }
+    let Some(summary) = read_reports(folder.path())? else {
+        eprintln!("ptxsim: the program used no CUDA, or ended without its exit handlers");
+        return Ok(exit_code(status));
     };
-    print(&summary);
+    if let Some(path) = &run.report {
+        let json = serde_json::to_vec_pretty(&summary).map_err(|e| e.to_string())?;
+        std::fs::write(path, json).map_err(|e| format!("the report {}: {e}", path.display()))?;
+    }
+    print(&summary, &run.sources);
     match exit_code(status) {
         0 if !summary.findings.is_empty() => Ok(EXIT_FINDINGS as u8),
         code => Ok(code),
     }
+}
+
+/// The reports of all processes as one.
+fn read_reports(folder: &Path) -> Result<Option<Summary>, String> {
+    let failed = |e: &dyn std::fmt::Display| format!("a report in {}: {e}", folder.display());
+    let entries = std::fs::read_dir(folder).map_err(|e| failed(&e))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|e| e == "json"));
+    paths.sort();
+    let mut all: Option<Summary> = None;
+    for path in paths {
+        let json = std::fs::read(&path).map_err(|e| failed(&e))?;
+        let one: Summary = serde_json::from_slice(&json).map_err(|e| failed(&e))?;
+        match &mut all {
+            Some(all) => all.join(one),
+            None => all = Some(one),
+        }
+    }
+    Ok(all)
 }
 
 fn command(run: &Run, folder: &Path, report: &Path) -> Command {
@@ -118,11 +147,15 @@ fn command(run: &Run, folder: &Path, report: &Path) -> Command {
         .env("PTXSIM_SEED", run.seed.to_string())
         .env("PTXSIM_MMA", format!("{:?}", run.mma).to_lowercase())
         .env("PTXSIM_CHECKS", flag(!run.no_checks))
+        .env("PTXSIM_COUNTERS", flag(run.counters))
         .env("PTXSIM_STRICT", flag(run.strict))
         .env("PTXSIM_QUIET", flag(run.quiet))
         .env("PTXSIM_REPORT", report);
     if let Some(threads) = run.threads {
         command.env("PTXSIM_THREADS", threads.to_string());
+    }
+    if let Some(seed) = run.perturb {
+        command.env("PTXSIM_PERTURB", seed.to_string());
     }
     command
 }
@@ -133,9 +166,9 @@ fn exit_code(status: ExitStatus) -> u8 {
     code as u8
 }
 
-fn print(summary: &Summary) {
+fn print(summary: &Summary, sources: &Path) {
     eprintln!("ptxsim: {}, seed {}", summary.device, summary.seed);
-    if !summary.kernels.is_empty() {
+    if !summary.kernels.is_empty() && summary.run.counted.is_none() {
         let columns = ["kernel", "launches", "warp instructions", "thread instructions"];
         let width =
             summary.kernels.keys().map(String::len).max().unwrap_or(0).max(columns[0].len());
@@ -148,11 +181,7 @@ fn print(summary: &Summary) {
             );
         }
     }
-    match summary.findings.len() {
-        0 => eprintln!("no findings"),
-        n => eprintln!("findings: {n}"),
-    }
-    for finding in &summary.findings {
-        eprintln!("{finding}");
-    }
+    eprint!("{}", ptxsim::profile::Kernels(&summary.kernels));
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    eprint!("{}", terminal::findings(&summary.findings, &mut Sources::below(sources), colours));
 }

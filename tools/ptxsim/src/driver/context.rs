@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{c_int, c_uint, c_ulonglong};
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::thread::ThreadId;
 
@@ -15,8 +16,10 @@ use crate::finding::Kind;
 use crate::memory::Home;
 
 thread_local! {
-    /// The thread's stack of contexts; the last is current.
-    static STACK: RefCell<Vec<CUcontext>> = const { RefCell::new(Vec::new()) };
+    /// The thread's stack of contexts; the last is current. Without a destructor, so that a program's exit
+    /// handlers, which run after a thread's destructors, may still call.
+    static STACK: ManuallyDrop<RefCell<Vec<CUcontext>>> =
+        const { ManuallyDrop::new(RefCell::new(Vec::new())) };
 }
 
 /// A context.
@@ -45,7 +48,7 @@ pub(super) const PRIORITIES: (c_int, c_int) = (0, -5);
 impl Driver {
     /// The thread's current context, if it lives and works.
     pub fn current(&self) -> Result<CUcontext> {
-        let Some(context) = STACK.with_borrow(|s| s.last().copied()) else {
+        let Some(context) = STACK.with(|s| s.borrow().last().copied()) else {
             return Status::INVALID_CONTEXT
                 .because("no context is current in this thread; call cuCtxSetCurrent");
         };
@@ -232,7 +235,7 @@ fn create(d: &mut Driver, out: Out<CUcontext>, flags: u32, device: CUdevice) -> 
     d.check_device(device)?;
     out.required()?;
     let context = d.create_context(flags)?;
-    STACK.with_borrow_mut(|s| s.push(context));
+    STACK.with(|s| s.borrow_mut().push(context));
     out.set(context)
 }
 
@@ -244,7 +247,8 @@ pub extern "C" fn cuCtxDestroy_v2(context: CUcontext) -> Status {
             return Status::INVALID_CONTEXT
                 .because("the primary context is released with cuDevicePrimaryCtxRelease");
         }
-        STACK.with_borrow_mut(|s| {
+        STACK.with(|s| {
+            let mut s = s.borrow_mut();
             if s.last() == Some(&context) {
                 s.pop();
             }
@@ -257,14 +261,14 @@ pub extern "C" fn cuCtxDestroy_v2(context: CUcontext) -> Status {
 pub extern "C" fn cuCtxPushCurrent_v2(context: CUcontext) -> Status {
     call("cuCtxPushCurrent_v2", |d| {
         d.known_context(context)?;
-        STACK.with_borrow_mut(|s| s.push(context));
+        STACK.with(|s| s.borrow_mut().push(context));
         Ok(())
     })
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuCtxPopCurrent_v2(out: Out<CUcontext>) -> Status {
-    call("cuCtxPopCurrent_v2", |_| match STACK.with_borrow_mut(Vec::pop) {
+    call("cuCtxPopCurrent_v2", |_| match STACK.with(|s| s.borrow_mut().pop()) {
         Some(context) => {
             out.set_if_wanted(context);
             Ok(())
@@ -280,7 +284,8 @@ pub extern "C" fn cuCtxSetCurrent(context: CUcontext) -> Status {
         if context != 0 {
             d.known_context(context)?;
         }
-        STACK.with_borrow_mut(|s| {
+        STACK.with(|s| {
+            let mut s = s.borrow_mut();
             s.pop();
             s.extend((context != 0).then_some(context));
         });
@@ -290,7 +295,7 @@ pub extern "C" fn cuCtxSetCurrent(context: CUcontext) -> Status {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn cuCtxGetCurrent(out: Out<CUcontext>) -> Status {
-    call("cuCtxGetCurrent", |_| out.set(STACK.with_borrow(|s| s.last().copied().unwrap_or(0))))
+    call("cuCtxGetCurrent", |_| out.set(STACK.with(|s| s.borrow().last().copied().unwrap_or(0))))
 }
 
 #[unsafe(no_mangle)]

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::device::{REGISTERS_PER_MULTIPROCESSOR, THREADS_PER_BLOCK, WARP};
 use crate::exec::{self, Counters, Fault, LoadedModule, Machine};
 use crate::finding::Findings;
 use crate::memory::Memory;
@@ -87,10 +88,17 @@ fn info(kernel: &exec::Kernel) -> KernelInfo {
         static_shared_bytes: kernel.static_shared_bytes,
         local_bytes: kernel.local_bytes,
         const_bytes: kernel.const_bytes,
-        registers: kernel.registers,
+        registers: kernel.registers.min(most_registers(kernel.max_threads)),
         max_threads: kernel.max_threads,
         limits: kernel.limits,
     }
+}
+
+/// Registers with which a block of as many threads as the kernel allows still fits. What the executor counts
+/// is of text that no assembler has scheduled: on such a guess alone no launch may fail.
+fn most_registers(max_threads: u32) -> u32 {
+    let warps = if max_threads == 0 { THREADS_PER_BLOCK } else { max_threads }.div_ceil(WARP);
+    (REGISTERS_PER_MULTIPROCESSOR / WARP / warps) & !7
 }
 
 impl Program for Loaded {

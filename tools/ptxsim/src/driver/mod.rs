@@ -22,6 +22,7 @@ mod memory;
 mod misc;
 mod module;
 mod occupancy;
+mod pending;
 mod pool;
 mod queue;
 mod report;
@@ -32,6 +33,6 @@ mod symbols;
 mod table;
 mod work;
 
-pub use report::{EXIT_FINDINGS, KernelCounts, Summary};
+pub use report::{EXIT_FINDINGS, Summary};
 pub use state::{find_leaks, findings, start};
 pub use status::Status;

@@ -7,10 +7,12 @@
 //! | `PTXSIM_SEED` | order of streams, blocks and warps; 0 is plain order, as late as legal | `0` |
 //! | `PTXSIM_THREADS` | host threads that run blocks | all cores |
 //! | `PTXSIM_CHECKS` | `0` leaves only what protects the host | `1` |
+//! | `PTXSIM_COUNTERS` | `1` counts memory traffic and instruction classes, for the report | `0` |
 //! | `PTXSIM_MMA` | `exact` sums as the device's tensor cores, `f32` plainly and faster | `exact` |
+//! | `PTXSIM_PERTURB` | a number: approximate functions give other results within their documented error, which it seeds | none |
 //! | `PTXSIM_DRIVER` | version of the driver, as `cuDriverGetVersion` gives it | `13000` |
 //! | `PTXSIM_STRICT` | `1` ends the program at the call with the first finding, exit code 70 | `0` |
-//! | `PTXSIM_REPORT` | file for the report at exit; without it findings go to standard error | none |
+//! | `PTXSIM_REPORT` | file for the report at exit, `%p` being the process; without it findings go to standard error | none |
 //! | `PTXSIM_QUIET` | `1` prints no explanations of refused calls | `0` |
 //!
 //! `PTXSIM_LIBRARY` is read by [`crate::preload`] and `ptxsim run`: the library's path, if it is not
@@ -32,7 +34,10 @@ pub struct Options {
     pub seed: u64,
     pub threads: usize,
     pub checks: bool,
+    pub counters: bool,
     pub tensor_core: TensorCore,
+    /// Seed of other results of approximate functions; None: correctly rounded.
+    pub perturb: Option<u64>,
     pub driver_version: i32,
     pub strict: bool,
     pub report: Option<PathBuf>,
@@ -55,7 +60,9 @@ impl Options {
             seed: 0,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             checks: true,
+            counters: false,
             tensor_core: device.tensor_core,
+            perturb: None,
             driver_version: DRIVER_VERSION,
             strict: false,
             report: None,
@@ -98,7 +105,12 @@ impl Options {
             seed: number("PTXSIM_SEED", defaults.seed)?,
             threads: number("PTXSIM_THREADS", defaults.threads as u64)?.max(1) as usize,
             checks: flag("PTXSIM_CHECKS", defaults.checks)?,
+            counters: flag("PTXSIM_COUNTERS", defaults.counters)?,
             tensor_core,
+            perturb: match get("PTXSIM_PERTURB") {
+                Some(_) => Some(number("PTXSIM_PERTURB", 0)?),
+                None => None,
+            },
             driver_version: number("PTXSIM_DRIVER", DRIVER_VERSION as u64)? as i32,
             strict: flag("PTXSIM_STRICT", defaults.strict)?,
             report: get("PTXSIM_REPORT").map(PathBuf::from),
@@ -114,6 +126,8 @@ impl Options {
             threads: self.threads,
             seed: self.seed,
             checks: self.checks,
+            counters: self.counters,
+            perturb: self.perturb,
         }
     }
 
@@ -143,9 +157,12 @@ mod tests {
         assert_eq!(read("PTXSIM_DEVICE", "a100").unwrap().device.name, device::A100.name);
         assert_eq!(read("PTXSIM_SEED", "7").unwrap().seed, 7);
         assert!(!read("PTXSIM_CHECKS", "0").unwrap().checks);
+        assert_eq!(read("PTXSIM_PERTURB", "3").unwrap().machine().perturb, Some(3));
+        assert_eq!(read("PTXSIM_SEED", "3").unwrap().machine().perturb, None);
         for (name, value) in [
             ("PTXSIM_DEVICE", "v100"),
             ("PTXSIM_SEED", "-1"),
+            ("PTXSIM_PERTURB", "on"),
             ("PTXSIM_STRICT", "yes"),
             ("PTXSIM_MMA", "tf32"),
         ] {

@@ -106,6 +106,11 @@ impl Queue {
         needed
     }
 
+    /// What was asked for before an operation and has not happened.
+    pub fn earlier(&self, than: &Completion) -> impl Iterator<Item = &Work> {
+        self.pending.range(..than.id).map(|(_, op)| &op.work)
+    }
+
     /// All that a context has pending.
     pub fn of_context(&self, context: CUcontext) -> BTreeSet<u64> {
         self.pending.iter().filter(|(_, op)| op.context == context).map(|(&id, _)| id).collect()

@@ -1,12 +1,14 @@
 //! The report at the end of the process, read by `ptxsim run`.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::state::{Driver, GraphUse, try_driver};
-use crate::exec::Counters;
-use crate::finding::{Finding, Kind};
+use crate::finding::{Finding, Findings, Kind};
+use crate::profile::Profile;
+use crate::terminal::{self, Sources};
 
 /// Exit code for findings in a program that would have succeeded.
 pub const EXIT_FINDINGS: i32 = 70;
@@ -15,7 +17,7 @@ pub const EXIT_FINDINGS: i32 = 70;
 #[derive(Debug, Default)]
 pub struct Report {
     pub notes: Vec<String>,
-    kernels: BTreeMap<String, KernelCounts>,
+    pub kernels: BTreeMap<String, Profile>,
 }
 
 /// The report file.
@@ -26,23 +28,26 @@ pub struct Summary {
     pub findings: Vec<Finding>,
     /// Explanations of refused calls.
     pub notes: Vec<String>,
-    pub kernels: BTreeMap<String, KernelCounts>,
+    pub kernels: BTreeMap<String, Profile>,
+    /// Over all kernels.
+    pub run: Profile,
 }
 
-/// Sums over a kernel's launches.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KernelCounts {
-    pub launches: u64,
-    pub warp_instructions: u64,
-    pub thread_instructions: u64,
-}
-
-impl Report {
-    pub fn count(&mut self, kernel: &str, counters: &Counters) {
-        let sum = self.kernels.entry(kernel.to_owned()).or_default();
-        sum.launches += 1;
-        sum.warp_instructions += counters.warp_instructions;
-        sum.thread_instructions += counters.thread_instructions;
+impl Summary {
+    /// Adds the report of another process of the same run.
+    pub fn join(&mut self, other: Summary) {
+        let all = Findings::default();
+        self.findings.drain(..).chain(other.findings).for_each(|finding| all.add(finding));
+        self.findings = all.take();
+        for note in other.notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        for (kernel, profile) in &other.kernels {
+            self.kernels.entry(kernel.clone()).or_default().join(profile);
+        }
+        self.run.add(&other.run);
     }
 }
 
@@ -82,22 +87,33 @@ pub(super) fn end_process(d: &Driver) -> ! {
     unsafe { libc::_exit(EXIT_FINDINGS) }
 }
 
+/// The file of this process: `%p` in a name stands for its number, so that a program's children do not
+/// overwrite its report.
+fn own_path(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(name.replace("%p", &std::process::id().to_string()))
+}
+
 fn write(d: &Driver) {
+    let mut run = Profile::default();
+    d.report.kernels.values().for_each(|kernel| run.add(kernel));
     let summary = Summary {
         device: d.options.device.name.to_owned(),
         seed: d.options.seed,
         findings: d.findings.list(),
         notes: d.report.notes.clone(),
         kernels: d.report.kernels.clone(),
+        run,
     };
-    let Some(path) = &d.options.report else {
-        for finding in &summary.findings {
-            eprintln!("ptxsim: {finding}");
+    let Some(path) = d.options.report.as_deref().map(own_path) else {
+        if !summary.findings.is_empty() {
+            let shown = terminal::findings(&summary.findings, &mut Sources::below("."), false);
+            eprint!("ptxsim:{shown}");
         }
         return;
     };
     let json = serde_json::to_vec_pretty(&summary).expect("a report is plain data");
-    if let Err(e) = std::fs::write(path, json) {
+    if let Err(e) = std::fs::write(&path, json) {
         eprintln!("ptxsim: cannot write the report to {}: {e}", path.display());
     }
 }

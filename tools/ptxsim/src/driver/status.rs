@@ -62,6 +62,7 @@ impl Status {
     pub const LAUNCH_OUT_OF_RESOURCES: Self = Self(701);
     pub const PRIMARY_CONTEXT_ACTIVE: Self = Self(708);
     pub const CONTEXT_IS_DESTROYED: Self = Self(709);
+    pub const ASSERT: Self = Self(710);
     pub const HOST_MEMORY_NOT_REGISTERED: Self = Self(713);
     pub const ILLEGAL_INSTRUCTION: Self = Self(715);
     pub const MISALIGNED_ADDRESS: Self = Self(716);
@@ -141,6 +142,7 @@ const TABLE: &[(Status, &CStr, &CStr)] = &[
         c"an illegal instruction was encountered",
     ),
     (Status::MISALIGNED_ADDRESS, c"CUDA_ERROR_MISALIGNED_ADDRESS", c"misaligned address"),
+    (Status::ASSERT, c"CUDA_ERROR_ASSERT", c"device-side assert triggered"),
     (Status::LAUNCH_FAILED, c"CUDA_ERROR_LAUNCH_FAILED", c"unspecified launch failure"),
     (
         Status::COOPERATIVE_LAUNCH_TOO_LARGE,

@@ -1,5 +1,6 @@
 //! Operations on the device, and what happens when their turn comes.
 
+use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use super::status::{Result, Status};
 use crate::exec::Fault;
 use crate::finding::Kind;
 use crate::memory::{BadRange, Home};
+use crate::model::Launched;
 
 /// One operation of a stream or a graph's node.
 #[derive(Debug, Clone)]
@@ -130,8 +132,8 @@ impl Driver {
         let start = op.start();
         let took = match &op.work {
             Work::Marker => Ok(0.0),
-            Work::Kernel(kernel) => self.run_kernel(kernel),
-            Work::Copy(copy) => self.run_copy(copy),
+            Work::Kernel(kernel) => self.run_kernel(kernel, &op.done),
+            Work::Copy(copy) => self.run_copy(copy, &op.done),
             Work::Fill(fill) => self.run_fill(fill),
             Work::Host(HostCall { function, data }) => {
                 if let Some(function) = *function {
@@ -170,7 +172,8 @@ impl Driver {
         self.queue.drop_context(context);
     }
 
-    fn run_kernel(&mut self, call: &KernelCall) -> Outcome {
+    fn run_kernel(&mut self, call: &KernelCall, done: &Arc<Completion>) -> Outcome {
+        let known = self.findings.len();
         let request = Request {
             kernel: call.kernel,
             grid: call.grid,
@@ -185,7 +188,13 @@ impl Driver {
             call.program.launch(&machine, &self.memory, &self.findings, &request)
         }))
         .unwrap_or_else(|_| Err(Fault::LaunchFailure("a bug in the simulator, see above".into())));
-        let name = &call.program.kernels()[call.kernel].name;
+        let mut out = std::io::stdout();
+        let printed = self.findings.take_printed().concat();
+        // A closed output loses what kernels print, as it does for a GPU.
+        let _ = out.write_all(printed.as_bytes()).and_then(|()| out.flush());
+        self.blame_pending(known, done);
+        let info = &call.program.kernels()[call.kernel];
+        let name = &info.name;
         match result {
             Ok(counters) => {
                 let device = self.options.device;
@@ -193,13 +202,21 @@ impl Driver {
                 let rate =
                     f64::from(device.multiprocessors) * 4.0 * f64::from(device.clock_khz) / 1e3;
                 let took = OVERHEAD + counters.warp_instructions as f64 / rate;
-                self.report.count(name, &counters);
+                let launched = Launched {
+                    grid: call.grid,
+                    block: call.block,
+                    registers: info.capped_registers(),
+                    shared_bytes: info.static_shared_bytes + call.shared_bytes,
+                };
+                let profile = self.report.kernels.entry(name.clone()).or_default();
+                profile.count(device, launched, &counters);
                 Ok(took)
             }
             Err(fault) => {
                 let status = match fault {
                     Fault::IllegalAddress(_) => Status::ILLEGAL_ADDRESS,
                     Fault::MisalignedAddress(_) => Status::MISALIGNED_ADDRESS,
+                    Fault::Assert(_) => Status::ASSERT,
                     Fault::Trap(_) | Fault::LaunchFailure(_) => Status::LAUNCH_FAILED,
                 };
                 Err((status, format!("{name}: {fault}")))
@@ -207,7 +224,7 @@ impl Driver {
         }
     }
 
-    fn run_copy(&mut self, copy: &Copy) -> Outcome {
+    fn run_copy(&mut self, copy: &Copy, done: &Completion) -> Outcome {
         let bytes = copy.bytes;
         let memory = &self.memory;
         let mut uninitialised = None;
@@ -235,7 +252,9 @@ impl Driver {
         };
         if let Some(address) = uninitialised {
             let what = memory.describe(address, 1);
-            let message = format!("a copy to the host reads bytes never written, first {what}");
+            let why = self.pending_writer(address, done);
+            let message =
+                format!("a copy to the host reads bytes never written, first {what}{why}");
             self.find(Kind::UninitialisedRead, message);
         }
         checked.map_err(|bad| self.bad_range("a copy", bad))?;

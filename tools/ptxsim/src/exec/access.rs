@@ -3,15 +3,18 @@
 use std::marker::PhantomData;
 
 use super::Fault;
-use super::lanes::{FULL, LANES, Lanes, Operation, each, load, store};
+use super::lanes::{LANES, Lanes, Operation, each, load, store};
 use super::op::{Ctx, Op};
 use super::shared::Verdict;
+use super::word::SEVERAL;
 use crate::finding::Kind;
 use crate::memory::{INITIALISED, UNADDRESSABLE};
 
 /// Generic addresses of shared and local memory begin here: no global address has these bits.
 pub const SHARED_WINDOW: u64 = 1 << 56;
 pub const LOCAL_WINDOW: u64 = 1 << 57;
+/// Bytes of the widest vector: eight elements of at most sixteen.
+const WIDEST: usize = 8 * 16;
 /// Bytes of each window.
 pub const WINDOW: u64 = 1 << 32;
 
@@ -26,18 +29,21 @@ pub enum Space {
 
 /// What is done there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deed {
+pub enum Deed<'a> {
     Read,
-    Write,
+    /// Of these bytes.
+    Write(&'a [u8]),
+    /// The start of an asynchronous copy to there.
+    Copy,
     /// Reads and writes in one, ordered by the hardware.
     Atomic,
 }
 
-impl Deed {
+impl Deed<'_> {
     pub fn verb(self) -> &'static str {
         match self {
             Deed::Read => "a read",
-            Deed::Write => "a write",
+            Deed::Write(_) | Deed::Copy => "a write",
             Deed::Atomic => "an atomic access",
         }
     }
@@ -98,7 +104,7 @@ impl Ctx<'_> {
         space: Space,
         address: u64,
         bytes: usize,
-        deed: Deed,
+        deed: Deed<'_>,
     ) -> Option<*mut u8> {
         if !address.is_multiple_of(bytes as u64) {
             self.misaligned(op, lane, address, bytes, deed);
@@ -106,10 +112,10 @@ impl Ctx<'_> {
         }
         match space {
             Space::Global => self.global(op, lane, address, bytes, deed),
-            Space::Shared => self.in_shared(op, lane, address, bytes, deed),
+            Space::Shared => self.in_shared(op, lane, lane as u8, address, bytes, deed),
             Space::Local => self.in_local(op, lane, address, bytes, deed),
             Space::Generic if address.wrapping_sub(SHARED_WINDOW) < WINDOW => {
-                self.in_shared(op, lane, address - SHARED_WINDOW, bytes, deed)
+                self.in_shared(op, lane, lane as u8, address - SHARED_WINDOW, bytes, deed)
             }
             Space::Generic if address.wrapping_sub(LOCAL_WINDOW) < WINDOW => {
                 self.in_local(op, lane, address - LOCAL_WINDOW, bytes, deed)
@@ -125,7 +131,7 @@ impl Ctx<'_> {
         lane: usize,
         address: u64,
         bytes: usize,
-        deed: Deed,
+        deed: Deed<'_>,
     ) -> Option<*mut u8> {
         if !self.memory.contains(address, bytes as u64) {
             self.out_of_bounds(op, lane, address, bytes, deed);
@@ -137,7 +143,10 @@ impl Ctx<'_> {
             self.out_of_bounds(op, lane, address, bytes, deed);
             return None;
         }
-        if deed == Deed::Write {
+        if self.machine.checks {
+            self.global_order(op, lane, address, bytes, deed);
+        }
+        if matches!(deed, Deed::Write(_)) {
             states.fill(INITIALISED);
         } else if self.machine.checks && states.iter().any(|&s| s != INITIALISED) {
             self.uninitialised(op, lane, address, bytes, "global");
@@ -147,25 +156,65 @@ impl Ctx<'_> {
         Some(unsafe { self.memory.data(address) })
     }
 
+    /// Asks whether another block of the launch wrote there, and notes what this one writes.
+    #[inline(always)]
+    fn global_order(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed<'_>) {
+        let Ctx { order, presence, memory, .. } = self;
+        // SAFETY: the caller has asked whether the range is in memory.
+        let with = unsafe {
+            match (deed, op.access.strong) {
+                (Deed::Read, false) => order.read(presence, memory, address, bytes),
+                (Deed::Write(value), false) => order.write(presence, memory, address, value),
+                (Deed::Write(_), true) => {
+                    if op.access.releases {
+                        order.release(presence);
+                    }
+                    order.forget(memory, address, bytes);
+                    None
+                }
+                (Deed::Read, true) => {
+                    order.acquire(presence);
+                    None
+                }
+                (Deed::Atomic | Deed::Copy, _) => None,
+            }
+        };
+        if let Some(with) = with {
+            self.global_race(op, lane, address, bytes, deed, with);
+        }
+    }
+
+    /// The place of a row that a warp reads or writes together; the lane is whose address it is.
+    #[inline(always)]
+    pub fn row(&mut self, op: &Op, lane: usize, address: u64, deed: Deed<'_>) -> Option<*mut u8> {
+        if !address.is_multiple_of(16) {
+            self.misaligned(op, lane, address, 16, deed);
+            return None;
+        }
+        self.in_shared(op, lane, SEVERAL, address, 16, deed)
+    }
+
+    /// `who` is the lane, or [`SEVERAL`].
     #[inline(always)]
     fn in_shared(
         &mut self,
         op: &Op,
         lane: usize,
+        who: u8,
         address: u64,
         bytes: usize,
-        deed: Deed,
+        deed: Deed<'_>,
     ) -> Option<*mut u8> {
         if !self.shared.contains(address, bytes) {
             self.beyond(op, lane, address, bytes, deed, "shared", self.shared.data.len());
             return None;
         }
         let verdict = match deed {
-            Deed::Read => self.shared.read(self.warp, address, bytes),
-            Deed::Write => self.shared.write(self.warp, address, bytes),
+            Deed::Read => self.shared.read(self.warp, who, address, bytes),
+            Deed::Write(_) | Deed::Copy => self.shared.write(self.warp, who, address, bytes),
             Deed::Atomic => Verdict::Good,
         };
-        if verdict != Verdict::Good {
+        if verdict != Verdict::Good && !self.same(address, deed, verdict) {
             self.shared_finding(op, lane, address, bytes, deed, verdict);
         }
         // SAFETY: inside, as was just asked.
@@ -179,15 +228,26 @@ impl Ctx<'_> {
         lane: usize,
         address: u64,
         bytes: usize,
-        deed: Deed,
+        deed: Deed<'_>,
     ) -> Option<*mut u8> {
-        let size = self.kernel.local_bytes as usize;
+        let size = self.kernel.lane_bytes();
         if address.checked_add(bytes as u64).is_none_or(|end| end > size as u64) {
             self.beyond(op, lane, address, bytes, deed, "local", size);
             return None;
         }
+        let start = lane * size + address as usize;
+        if self.machine.checks {
+            let written = &mut self.local_written[start..start + bytes];
+            // Copies of a structure read its padding too: an element must lack all of its bytes.
+            let mut elements = written.chunks(usize::from(op.access.bytes).max(1));
+            let lacking = elements.any(|element| element.iter().all(|&written| written == 0));
+            written.fill(1);
+            if lacking && deed == Deed::Read {
+                self.uninitialised(op, lane, address, bytes, "local");
+            }
+        }
         // SAFETY: within this lane's part.
-        Some(unsafe { self.local.as_mut_ptr().add(lane * size + address as usize) })
+        Some(unsafe { self.local.as_mut_ptr().add(start) })
     }
 }
 
@@ -229,107 +289,21 @@ impl<S: In> Operation for Store<S> {
             let width = usize::from(access.bytes);
             let bytes = width * usize::from(access.count);
             let values = &ctx.kernel.code.lists[op.list as usize];
+            let mut value = [0u8; WIDEST];
             for lane in each(mask) {
-                let Some(to) = ctx.place(op, lane, S::SPACE, at[lane], bytes, Deed::Write) else {
-                    return;
-                };
-                for (i, &value) in values.iter().enumerate() {
+                for (i, &register) in values.iter().enumerate() {
                     let from = ctx
                         .registers
-                        .add(value as usize + lane * usize::from(access.register_bytes));
-                    to.add(i * width).copy_from_nonoverlapping(from, width);
+                        .add(register as usize + lane * usize::from(access.register_bytes));
+                    value.as_mut_ptr().add(i * width).copy_from_nonoverlapping(from, width);
                 }
-            }
-        }
-    }
-}
-
-/// `ld` of words that consecutive lanes find side by side, else as [`Load`].
-pub struct LoadWords<S, const COUNT: usize>(PhantomData<S>);
-
-impl<S: In, const COUNT: usize> Operation for LoadWords<S, COUNT> {
-    #[inline(always)]
-    unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
-        // SAFETY: the caller's; places are checked.
-        unsafe {
-            let at = addresses(ctx, op);
-            if mask == FULL && S::SPACE == Space::Global && consecutive::<COUNT>(&at) {
-                let bytes = 4 * COUNT * LANES;
-                if let Some(from) = readable(ctx, at[0], bytes) {
-                    let results = &ctx.kernel.code.lists[op.list as usize];
-                    let words = &*from.cast::<[[u32; COUNT]; LANES]>();
-                    for i in 0..COUNT {
-                        let mut lanes = [0; LANES];
-                        for (lane, words) in lanes.iter_mut().zip(words) {
-                            *lane = words[i];
-                        }
-                        store(ctx.registers, results[i], FULL, lanes);
-                    }
-                    return;
-                }
-            }
-            let results = &ctx.kernel.code.lists[op.list as usize];
-            for lane in each(mask) {
-                let Some(from) = ctx.place(op, lane, S::SPACE, at[lane], 4 * COUNT, Deed::Read)
-                else {
+                let deed = Deed::Write(&value[..bytes]);
+                let Some(to) = ctx.place(op, lane, S::SPACE, at[lane], bytes, deed) else {
                     return;
                 };
-                for i in 0..COUNT {
-                    let word = from.add(4 * i).cast::<u32>().read();
-                    ctx.registers.add(results[i] as usize).cast::<u32>().add(lane).write(word);
-                }
+                to.copy_from_nonoverlapping(value.as_ptr(), bytes);
             }
         }
-    }
-}
-
-/// `st` of words, likewise.
-pub struct StoreWords<S, const COUNT: usize>(PhantomData<S>);
-
-impl<S: In, const COUNT: usize> Operation for StoreWords<S, COUNT> {
-    #[inline(always)]
-    unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
-        // SAFETY: the caller's; places are checked.
-        unsafe {
-            let at = addresses(ctx, op);
-            let values = &ctx.kernel.code.lists[op.list as usize];
-            for lane in each(mask) {
-                let Some(to) = ctx.place(op, lane, S::SPACE, at[lane], 4 * COUNT, Deed::Write)
-                else {
-                    return;
-                };
-                for i in 0..COUNT {
-                    let word = ctx.registers.add(values[i] as usize).cast::<u32>().add(lane).read();
-                    to.add(4 * i).cast::<u32>().write(word);
-                }
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn consecutive<const COUNT: usize>(at: &Lanes<u64>) -> bool {
-    let mut same = at[0].is_multiple_of(4 * COUNT as u64);
-    for (i, &address) in at.iter().enumerate() {
-        same &= address == at[0].wrapping_add((4 * COUNT * i) as u64);
-    }
-    same
-}
-
-/// The place of a range that may be read without any finding.
-#[inline(always)]
-fn readable(ctx: &Ctx<'_>, address: u64, bytes: usize) -> Option<*const u8> {
-    if !ctx.memory.contains(address, bytes as u64) {
-        return None;
-    }
-    // SAFETY: in the range.
-    unsafe {
-        let states = std::slice::from_raw_parts(ctx.memory.state(address), bytes);
-        let mut all = INITIALISED;
-        for &state in states {
-            all &= state;
-        }
-        (all == INITIALISED).then(|| ctx.memory.data(address).cast_const())
     }
 }
 

@@ -1,4 +1,5 @@
-//! `.approx` and `.full`: functions that the ISA documents by their error, correctly rounded here.
+//! `.approx` and `.full`: functions that the ISA documents by their error, correctly rounded here, or
+//! moved within that error where the machine says so.
 
 use std::marker::PhantomData;
 
@@ -6,10 +7,13 @@ use super::lanes::{LANES, Operation, lanewise, load, store};
 use super::modifiers::Modifiers;
 use super::op::{Ctx, Op};
 use crate::arith::approx;
+use crate::arith::approx::perturb::{self, perturb};
 use crate::arith::double::canonical;
+use crate::arith::formats::F32;
 
 /// What an instruction approximates.
 pub trait Function {
+    const KIND: perturb::Function;
     fn value(a: f32, b: f32) -> f32;
 }
 
@@ -26,17 +30,27 @@ impl<O: Function> Operation for Approximate<O> {
                 [0, 1].map(|n| load::<f32>(ctx.registers, op.sources[n]).map(|x| m.seen(x)));
             let mut result = [0.0; LANES];
             for i in 0..LANES {
-                result[i] = m.finish(O::value(a[i], b[i]));
+                result[i] = O::value(a[i], b[i]);
             }
+            if let Some(seed) = ctx.machine.perturb {
+                let two = O::KIND == perturb::Function::Divide;
+                for i in 0..LANES {
+                    let divisor = if two { b[i] } else { 1.0 };
+                    let moved = perturb::<F32>(O::KIND, seed, a[i], divisor, result[i].to_bits());
+                    result[i] = f32::from_bits(moved);
+                }
+            }
+            let result = result.map(|x| m.finish(x));
             store(ctx.registers, op.result, mask, result);
         }
     }
 }
 
 macro_rules! functions {
-    ($($name:ident($a:ident, $b:ident) = $value:expr;)+) => {$(
+    ($($name:ident: $kind:ident($a:ident, $b:ident) = $value:expr;)+) => {$(
         pub struct $name;
         impl Function for $name {
+            const KIND: perturb::Function = perturb::Function::$kind;
             #[inline(always)]
             fn value($a: f32, $b: f32) -> f32 {
                 $value
@@ -46,16 +60,16 @@ macro_rules! functions {
 }
 
 functions! {
-    Ex2(a, _b) = approx::ex2(a);
-    Lg2(a, _b) = approx::lg2(a);
-    Sin(a, _b) = approx::sin(a);
-    Cos(a, _b) = approx::cos(a);
-    Tanh(a, _b) = approx::tanh(a);
-    Rcp(a, _b) = approx::rcp(a);
-    Sqrt(a, _b) = approx::sqrt(a);
-    Rsqrt(a, _b) = approx::rsqrt(a);
-    Divide(a, b) = approx::divide(a, b);
-    DivideFull(a, b) = approx::divide_full(a, b);
+    Ex2: Ex2(a, _b) = approx::ex2(a);
+    Lg2: Lg2(a, _b) = approx::lg2(a);
+    Sin: Sin(a, _b) = approx::sin(a);
+    Cos: Cos(a, _b) = approx::cos(a);
+    Tanh: Tanh(a, _b) = approx::tanh(a);
+    Rcp: Rcp(a, _b) = approx::rcp(a);
+    Sqrt: Sqrt(a, _b) = approx::sqrt(a);
+    Rsqrt: Rsqrt(a, _b) = approx::rsqrt(a);
+    Divide: Divide(a, b) = approx::divide(a, b);
+    DivideFull: Divide(a, b) = approx::divide_full(a, b);
 }
 
 lanewise! {

@@ -1,12 +1,14 @@
 //! `atom` and `red`: read, compute, write, in one step for every thread of the host too.
 
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use super::access::{Deed, In, addresses};
+use super::access::{Deed, Generic, In, SHARED_WINDOW, Space, WINDOW, addresses};
+use super::half::HalfFormat;
 use super::lanes::{LANES, Operation, each, load, store};
 use super::op::{Ctx, Op};
-use crate::arith::formats::canonical;
+use crate::arith::float;
+use crate::arith::formats::{Bf16, F16, Rounding, canonical, flush, widen};
 
 /// What is computed from the old value and the operands.
 pub trait Update {
@@ -37,6 +39,12 @@ macro_rules! updates {
     )+};
 }
 
+updates! { u16, AtomicU16:
+    CompareAndSwap16(old, b, c) = if old == b { c } else { old };
+    AddF16(old, b, _) = add::<F16>(old, b);
+    AddBf16(old, b, _) = add::<Bf16>(old, b);
+}
+
 updates! { u32, AtomicU32:
     Add32(old, b, _) = old.wrapping_add(b);
     And32(old, b, _) = old & b;
@@ -51,6 +59,22 @@ updates! { u32, AtomicU32:
     MaxU32(old, b, _) = old.max(b);
     MaxS32(old, b, _) = (old as i32).max(b as i32) as u32;
     AddF32(old, b, _) = canonical(f32::from_bits(old) + f32::from_bits(b)).to_bits();
+    // Of global memory the ISA says that subnormals are flushed.
+    AddFlushF32(old, b, _) =
+        canonical(flush(flush(f32::from_bits(old)) + flush(f32::from_bits(b)))).to_bits();
+    AddF16x2(old, b, _) = pair(old, b, add::<F16>);
+    AddBf16x2(old, b, _) = pair(old, b, add::<Bf16>);
+}
+
+#[inline(always)]
+fn add<F: HalfFormat>(a: u16, b: u16) -> u16 {
+    float::add_to::<F>(widen::<F>(a), widen::<F>(b), Rounding::NearestEven)
+}
+
+/// Each half by itself; the ISA promises no more, and one step for both allows no more results.
+#[inline(always)]
+fn pair(a: u32, b: u32, f: impl Fn(u16, u16) -> u16) -> u32 {
+    u32::from(f((a >> 16) as u16, (b >> 16) as u16)) << 16 | u32::from(f(a as u16, b as u16))
 }
 
 updates! { u64, AtomicU64:
@@ -79,6 +103,9 @@ impl<S: In, U: Update> Operation for Atomic<S, U> {
             let b = load::<U::Word>(ctx.registers, op.sources[1]);
             let c = load::<U::Word>(ctx.registers, op.sources[2]);
             let mut old = [U::Word::default(); LANES];
+            if op.access.releases {
+                ctx.order.release(ctx.presence);
+            }
             for lane in each(mask) {
                 let bytes = size_of::<U::Word>();
                 let Some(place) = ctx.place(op, lane, S::SPACE, at[lane], bytes, Deed::Atomic)
@@ -87,7 +114,28 @@ impl<S: In, U: Update> Operation for Atomic<S, U> {
                 };
                 old[lane] = U::exchange(place, b[lane], c[lane]);
             }
+            if S::SPACE != Space::Shared {
+                ctx.order.acquire(ctx.presence);
+            }
             store(ctx.registers, op.result, mask, old);
+        }
+    }
+}
+
+/// `.add.f32` on generic addresses: with subnormals only where they are of shared memory.
+pub struct AddGenericF32;
+
+impl Operation for AddGenericF32 {
+    #[inline(always)]
+    unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
+        // SAFETY: the caller's.
+        unsafe {
+            let at = addresses(ctx, op);
+            let shared = each(mask)
+                .filter(|&lane| at[lane].wrapping_sub(SHARED_WINDOW) < WINDOW)
+                .fold(0, |lanes, lane| lanes | 1 << lane);
+            Atomic::<Generic, AddFlushF32>::run(ctx, op, mask & !shared);
+            Atomic::<Generic, AddF32>::run(ctx, op, shared);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 
+use super::integer::permute;
 use super::lanes::{LANES, Operation, lanewise, load, load_bits, store, store_bits};
 use super::op::{Ctx, Op};
 
@@ -17,6 +18,20 @@ lanewise! {
     MinReluS32(a: i32, b: i32) -> i32 = a.min(b).max(0);
     MaxReluS32(a: i32, b: i32) -> i32 = a.max(b).max(0);
 
+    // With .sat the sum is clamped, of which the product's upper part is a term.
+    MadHighSaturated(a: i32, b: i32, c: i32) -> i32 = (((i64::from(a) * i64::from(b)) >> 32) as i32).saturating_add(c);
+    Mad24HighU(a: u32, b: u32, c: u32) -> u32 = (((u64::from(a & 0xFF_FFFF) * u64::from(b & 0xFF_FFFF)) >> 16) as u32).wrapping_add(c);
+    Mad24HighS(a: i32, b: i32, c: i32) -> i32 = high24(a, b).wrapping_add(c);
+    Mad24HighSaturated(a: i32, b: i32, c: i32) -> i32 = high24(a, b).saturating_add(c);
+
+    // `prmt` with a mode: two bits of the third source stand for a whole selector.
+    PermuteForward(a: u32, b: u32, n: u32) -> u32 = permute(a, b, 0x3210 + 0x1111 * (n & 3));
+    PermuteBackward(a: u32, b: u32, n: u32) -> u32 = permute(a, b, (0x5670 + 0x1111 * (n & 3)) & 0x7777);
+    PermuteReplicate8(a: u32, b: u32, n: u32) -> u32 = permute(a, b, 0x1111 * (n & 3));
+    PermuteReplicate16(a: u32, b: u32, n: u32) -> u32 = permute(a, b, 0x1010 + 0x2222 * (n & 1));
+    PermuteClampLeft(a: u32, b: u32, n: u32) -> u32 = permute(a, b, [0x3210, 0x3211, 0x3222, 0x3333][n as usize & 3]);
+    PermuteClampRight(a: u32, b: u32, n: u32) -> u32 = permute(a, b, [0x0000, 0x1110, 0x2210, 0x3210][n as usize & 3]);
+
     MaskClamp(at: u32, n: u32) -> u32 = ones(at, n);
     MaskWrap(at: u32, n: u32) -> u32 = ones(at & 31, n & 31);
     SignExtendClampU(a: u32, n: u32) -> u32 = if n > 31 { a } else { a & ones(0, n) };
@@ -24,6 +39,12 @@ lanewise! {
     SignExtendClampS(a: i32, n: u32) -> i32 = sign_extend(a, n);
     SignExtendWrapS(a: i32, n: u32) -> i32 = sign_extend(a, n & 31);
     FindNth(mask: u32, base: u32, offset: i32) -> u32 = find_nth(mask, base, offset);
+}
+
+/// Bits 16 to 47 of the product of two numbers of 24 bits.
+#[inline(always)]
+fn high24(a: i32, b: i32) -> i32 {
+    ((i64::from(a << 8 >> 8) * i64::from(b << 8 >> 8)) >> 16) as i32
 }
 
 #[inline(always)]

@@ -7,9 +7,19 @@ use super::shared::Verdict;
 use crate::finding::Kind;
 
 impl Ctx<'_> {
+    /// Whether a conflict of two writes is none, since both write the same.
     #[cold]
     #[inline(never)]
-    pub fn misaligned(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed) {
+    pub fn same(&self, address: u64, deed: Deed<'_>, verdict: Verdict) -> bool {
+        let (Deed::Write(value), Verdict::Race { wrote: true, .. }) = (deed, verdict) else {
+            return false;
+        };
+        self.shared.data[address as usize..].starts_with(value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub fn misaligned(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed<'_>) {
         let verb = deed.verb();
         let message =
             format!("{verb} of {bytes} bytes at {address:#x}, which is no multiple of {bytes}");
@@ -19,7 +29,14 @@ impl Ctx<'_> {
 
     #[cold]
     #[inline(never)]
-    pub fn out_of_bounds(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, deed: Deed) {
+    pub fn out_of_bounds(
+        &mut self,
+        op: &Op,
+        lane: usize,
+        address: u64,
+        bytes: usize,
+        deed: Deed<'_>,
+    ) {
         let place = self.memory.describe(address, bytes as u64);
         let verb = deed.verb();
         let message = format!("{verb} of {bytes} bytes at {address:#x}: {place}");
@@ -38,7 +55,7 @@ impl Ctx<'_> {
         lane: usize,
         address: u64,
         bytes: usize,
-        deed: Deed,
+        deed: Deed<'_>,
         space: &str,
         size: usize,
     ) {
@@ -55,6 +72,7 @@ impl Ctx<'_> {
     pub fn uninitialised(&mut self, op: &Op, lane: usize, address: u64, bytes: usize, space: &str) {
         let place = match space {
             "global" => self.memory.describe(address, bytes as u64),
+            "local" => "this thread has not".into(),
             _ => "no thread of this block wrote it".into(),
         };
         let message = format!(
@@ -65,13 +83,31 @@ impl Ctx<'_> {
 
     #[cold]
     #[inline(never)]
+    pub fn global_race(
+        &mut self,
+        op: &Op,
+        lane: usize,
+        address: u64,
+        bytes: usize,
+        deed: Deed<'_>,
+        with: [u32; 3],
+    ) {
+        let (verb, place) = (deed.verb(), self.memory.describe(address, bytes as u64));
+        let message = format!(
+            "{verb} of {bytes} bytes at {address:#x} that block {with:?} of this launch wrote: no fence there with an atomic or volatile access here after it ({place})"
+        );
+        self.find(Kind::GlobalRace, op, lane, Some(address), message);
+    }
+
+    #[cold]
+    #[inline(never)]
     pub fn shared_finding(
         &mut self,
         op: &Op,
         lane: usize,
         address: u64,
         bytes: usize,
-        deed: Deed,
+        deed: Deed<'_>,
         verdict: Verdict,
     ) {
         match verdict {
@@ -84,10 +120,20 @@ impl Ctx<'_> {
                 );
                 self.find(Kind::AsyncCopyRace, op, lane, Some(address), message);
             }
-            Verdict::Race { with, wrote } => {
-                let (verb, other) = (deed.verb(), if wrote { "wrote" } else { "read" });
+            Verdict::Race { with, lane: other, wrote } => {
+                let (verb, past) = (deed.verb(), if wrote { "wrote" } else { "read" });
+                let whose = match other {
+                    0..32 => format!("lane {other} of "),
+                    _ if with == self.warp => "another lane of ".into(),
+                    _ => String::new(),
+                };
+                let (who, missing) = if with == self.warp {
+                    (format!("{whose}this warp"), "barrier or `.sync` operation")
+                } else {
+                    (format!("{whose}warp {with}"), "barrier")
+                };
                 let message = format!(
-                    "{verb} of {bytes} bytes at shared address {address:#x} that warp {with} {other} with no barrier in between"
+                    "{verb} of {bytes} bytes at shared address {address:#x} that {who} {past} with no {missing} in between"
                 );
                 self.find(Kind::SharedRace, op, lane, Some(address), message);
             }

@@ -1,20 +1,21 @@
 //! Runs one block: its warps take turns in a seeded order, from barrier to barrier.
 
+use super::barrier::{BARRIERS, Gate};
 use super::copy::Copies;
-use super::lanes::{FULL, each, load, load_bits, store, store_bits};
-use super::op::{Barrier, Ctx, Flow, Op, Reduction, UNGUARDED};
+use super::count::Tally;
+use super::lanes::{each, load, load_bits};
+use super::op::{Ctx, Flow, Op, UNGUARDED};
+use super::order::{Order, Presence};
 use super::schedule::Random;
 use super::shared::Shared;
 use super::special;
-use super::warp::{Path, Wait, Warp};
+use super::warp::{KERNEL, Path, Wait, Warp};
 use super::{Counters, Fault, Kernel, Launch, Machine};
 use crate::finding::{Findings, Kind};
 use crate::memory::Memory;
 
 /// Instructions that a warp runs before another has a turn.
 const TURN: u64 = 20_000;
-/// Named barriers of a block.
-const BARRIERS: usize = 16;
 
 /// What a launch's blocks share.
 #[derive(Clone, Copy)]
@@ -24,49 +25,43 @@ pub struct Common<'a> {
     pub findings: &'a Findings,
     pub launch: &'a Launch<'a>,
     pub kernel: &'a Kernel,
+    pub order: &'a Order,
 }
 
 /// Storage for a block, used again for the next.
 pub struct Block<'a> {
-    common: Common<'a>,
-    index: [u32; 3],
-    shared: Shared,
+    pub(super) common: Common<'a>,
+    pub(super) index: [u32; 3],
+    pub(super) shared: Shared,
     registers: Vec<Line>,
-    local: Vec<u8>,
-    warps: Vec<Warp>,
+    pub(super) local: Vec<u8>,
+    pub(super) local_written: Vec<u8>,
+    presence: Presence,
+    pub(super) warps: Vec<Warp>,
     copies: Vec<Copies>,
-    barriers: [Gate; BARRIERS],
+    pub(super) barriers: [Gate; BARRIERS],
     random: Random,
     pub counters: Counters,
+    /// What `printf` wrote, with the number of the block.
+    pub printed: Vec<(u64, String)>,
+    /// With `Machine::counters`.
+    pub tally: Option<Tally>,
 }
 
 /// A cache line: register files are aligned to it.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
-struct Line(#[allow(dead_code, reason = "only its bytes are used, through a pointer")] [u8; 64]);
+pub struct Line(
+    #[allow(dead_code, reason = "only its bytes are used, through a pointer")] [u8; 64],
+);
 
-/// Who has arrived at a barrier.
-#[derive(Debug, Clone, Copy, Default)]
-struct Gate {
-    threads: u32,
-    /// Those that must arrive; 0: all of the block.
-    expected: u32,
-    /// Warps that arrived or wait.
-    warps: u32,
-    /// Of a reduction: threads whose predicate holds.
-    holds: u32,
-}
-
-/// How a warp's turn ended.
-enum Turn {
-    /// Its instructions are used up, or no path of it can run now.
-    Over,
-    Failed(Fault),
+impl Line {
+    pub const ZERO: Line = Line([0; 64]);
 }
 
 impl<'a> Block<'a> {
     pub fn new(common: Common<'a>) -> Self {
-        let Common { machine, launch, kernel, .. } = common;
+        let Common { machine, memory, launch, kernel, .. } = common;
         let warps = launch.threads().div_ceil(32) as usize;
         let shared = (kernel.static_shared_bytes + launch.shared_bytes) as usize;
         let lines = kernel.code.register_bytes as usize / 64;
@@ -74,13 +69,17 @@ impl<'a> Block<'a> {
             common,
             index: [0; 3],
             shared: Shared::new(shared, machine.checks),
-            registers: vec![Line([0; 64]); lines * warps],
-            local: vec![0; 32 * warps * kernel.local_bytes as usize],
+            registers: vec![Line::ZERO; lines * warps],
+            local: vec![0; 32 * warps * kernel.lane_bytes()],
+            local_written: vec![0; 32 * warps * kernel.lane_bytes()],
+            presence: Presence::default(),
+            printed: Vec::new(),
             warps: Vec::new(),
             copies: Vec::new(),
             barriers: [Gate::default(); BARRIERS],
             random: Random::new(0),
             counters: Counters::default(),
+            tally: machine.counters.then(|| Tally::new(kernel, memory)),
         }
     }
 
@@ -89,7 +88,10 @@ impl<'a> Block<'a> {
         let Common { machine, launch, kernel, .. } = self.common;
         let threads = launch.threads();
         self.index = index;
+        self.tally.iter_mut().for_each(Tally::next_block);
         self.shared.clear();
+        self.local_written.fill(0);
+        self.presence = self.common.order.enter(index);
         self.barriers = [Gate::default(); BARRIERS];
         let [x, y, z] = index.map(u64::from);
         self.random = Random::new(machine.seed ^ (x + (y << 22) + (z << 43)));
@@ -100,7 +102,7 @@ impl<'a> Block<'a> {
             self.copies.push(Copies::new());
             let registers = self.registers_of(warp as usize);
             // SAFETY: this warp's register file.
-            unsafe { special::prepare(registers, kernel, launch, index, warp) };
+            unsafe { special::prepare(registers, &kernel.code.fixed, 0, launch, index, warp) };
         }
         let mut idle = 0;
         loop {
@@ -112,9 +114,7 @@ impl<'a> Block<'a> {
             let before = self.counters.warp_instructions;
             let first = self.random.below(live.len());
             for i in 0..live.len() {
-                if let Turn::Failed(fault) = self.turn(live[(first + i) % live.len()]) {
-                    return Err(fault);
-                }
+                self.turn(live[(first + i) % live.len()])?;
             }
             for number in 0..BARRIERS {
                 self.release(number); // what exits have completed
@@ -132,16 +132,22 @@ impl<'a> Block<'a> {
         unsafe { self.registers.as_mut_ptr().cast::<u8>().add(warp * bytes) }
     }
 
-    /// Runs one warp until it cannot go on or its turn is over.
-    fn turn(&mut self, warp: usize) -> Turn {
+    /// The register file of a path: the kernel's, or that of the call it is in.
+    pub(super) fn registers_in(&mut self, warp: usize, frame: u32) -> *mut u8 {
+        match frame {
+            KERNEL => self.registers_of(warp),
+            _ => self.warps[warp].frame_mut(frame).registers.as_mut_ptr().cast(),
+        }
+    }
+
+    /// Runs one warp until no path of it can go on or its turn is over.
+    fn turn(&mut self, warp: usize) -> Result<(), Fault> {
         let end = self.counters.warp_instructions + TURN;
         while self.counters.warp_instructions < end {
-            let Some(index) = self.choose(warp) else { return Turn::Over };
-            if let Err(fault) = self.follow(warp, index, end) {
-                return Turn::Failed(fault);
-            }
+            let Some(index) = self.choose(warp) else { break };
+            self.follow(warp, index, end)?;
         }
-        Turn::Over
+        Ok(())
     }
 
     /// A path of the warp that can run, if any.
@@ -160,15 +166,19 @@ impl<'a> Block<'a> {
 
     /// Runs a path until it splits, joins, waits, exits, or the turn is over.
     fn follow(&mut self, warp: usize, index: usize, end: u64) -> Result<(), Fault> {
-        let Common { machine, memory, findings, launch, kernel } = self.common;
-        let registers = self.registers_of(warp);
-        let local = kernel.local_bytes as usize * 32;
+        let Common { machine, memory, findings, launch, kernel, order } = self.common;
+        let registers = self.registers_in(warp, self.warps[warp].paths[index].frame);
+        let local = kernel.lane_bytes() * 32;
         let mut ctx = Ctx {
             registers,
             memory,
             shared: &mut self.shared,
             copies: &mut self.copies[warp],
             local: &mut self.local[warp * local..][..local],
+            printed: &mut self.printed,
+            local_written: &mut self.local_written[warp * local..][..local],
+            order,
+            presence: &mut self.presence,
             launch,
             kernel,
             machine,
@@ -182,8 +192,9 @@ impl<'a> Block<'a> {
         let ops = &kernel.code.ops[..];
         if let Wait::Lanes(_) = w.paths[index].wait {
             // Everyone is here: run the instruction for all of them at once.
-            let Path { at, wait, .. } = w.paths[index];
-            let here = |p: &&mut Path| p.at == at && p.wait == wait;
+            let one = w.paths[index];
+            let at = one.at;
+            let here = |p: &&mut Path| p.together(&one);
             let mut mask = 0;
             for path in w.paths.iter_mut().filter(here) {
                 mask |= path.mask;
@@ -192,11 +203,19 @@ impl<'a> Block<'a> {
             }
             let op = &ops[at as usize];
             count(&mut self.counters, mask);
+            ctx.shared.sync(warp as u32);
+            if let Some(tally) = &mut self.tally {
+                tally.note(&ctx, at, op, mask);
+            }
             // SAFETY: lowered for this kernel.
             unsafe { (op.run)(&mut ctx, op, mask) };
             for path in (0..w.paths.len()).rev() {
-                let Path { at: now, wait, .. } = w.paths[path];
-                if now == at + 1 && wait == Wait::Ready && w.stop(&w.paths[path]) == now {
+                let Path { at: now, wait, frame, .. } = w.paths[path];
+                if now == at + 1
+                    && frame == one.frame
+                    && wait == Wait::Ready
+                    && w.stop(&w.paths[path]) == now
+                {
                     w.arrive(path);
                 }
             }
@@ -221,6 +240,15 @@ impl<'a> Block<'a> {
                 mask &= if op.guard_negated { !bits } else { bits };
             }
             count(&mut self.counters, mask);
+            if let Some(tally) = &mut self.tally {
+                match op.flow {
+                    // All lanes take part in a branch, those that it does not move too.
+                    Flow::Branch { .. } | Flow::Table { .. } => tally.note(&ctx, at, op, lanes),
+                    // Counted when it runs, not when lanes come and wait for others.
+                    Flow::Together => {}
+                    _ => tally.note(&ctx, at, op, mask),
+                }
+            }
             match op.flow {
                 Flow::Next => {
                     if mask != 0 {
@@ -271,18 +299,48 @@ impl<'a> Block<'a> {
                 Flow::Exit => {
                     w.paths[index].at = at + 1;
                     w.exit(index, mask);
-                    if mask == lanes {
+                    return Ok(());
+                }
+                Flow::Return => {
+                    w.paths[index].at = at + 1;
+                    if mask != 0 {
+                        self.leave(warp, index, mask);
                         return Ok(());
                     }
+                    at += 1;
+                }
+                Flow::Call if mask == 0 => at += 1,
+                Flow::Call if mask != lanes => {
+                    // The guard keeps some lanes back.
+                    w.paths[index].at = at;
+                    w.split(index, mask, at, at + 1, at + 1);
                     return Ok(());
+                }
+                Flow::Call => {
+                    w.paths[index].at = at;
+                    return self.enter(warp, index, op);
                 }
                 Flow::Together => {
                     // SAFETY: a 32-bit register of this kernel.
                     let members = unsafe { load::<u32>(registers, op.sources[3]) };
+                    let outside = each(mask).find(|&lane| members[lane] >> lane & 1 == 0);
+                    if let Some(lane) = outside
+                        && machine.checks
+                    {
+                        let message = format!(
+                            "a lane executes what its mask {:#x} does not include it in",
+                            members[lane]
+                        );
+                        ctx.find(Kind::BarrierMismatch, op, lane, None, message);
+                    }
                     let first = each(mask).next();
                     let members = first.map_or(0, |lane| members[lane]);
                     if members & w.alive & !mask == 0 {
+                        if let Some(tally) = &mut self.tally {
+                            tally.note(&ctx, at, op, mask);
+                        }
                         if mask != 0 {
+                            ctx.shared.sync(warp as u32);
                             // SAFETY: lowered for this kernel.
                             unsafe { (op.run)(&mut ctx, op, mask) };
                             if let Some(fault) = ctx.fault {
@@ -310,109 +368,7 @@ impl<'a> Block<'a> {
                     if barrier.waits {
                         w.paths[index].wait = Wait::Barrier;
                     }
-                    return self.arrive(warp, op, barrier, mask);
-                }
-            }
-        }
-    }
-
-    /// Lanes of a warp have come to a barrier.
-    fn arrive(&mut self, warp: usize, op: &Op, barrier: Barrier, mask: u32) -> Result<(), Fault> {
-        let registers = self.registers_of(warp);
-        let Common { kernel, launch, .. } = self.common;
-        let lane = mask.trailing_zeros() as usize;
-        // SAFETY: 32-bit registers, and a predicate, of this kernel.
-        let (number, threads, holds) = unsafe {
-            let holds = barrier.reduction.map_or(0, |_| load_bits(registers, op.sources[2]) & mask);
-            (
-                load::<u32>(registers, op.sources[0])[lane],
-                load::<u32>(registers, op.sources[1])[lane],
-                holds,
-            )
-        };
-        let at = kernel.index_of(op);
-        if number as usize >= BARRIERS {
-            let fault = format!("barrier {number}: expected 0 to 15");
-            return Err(Fault::LaunchFailure(kernel.name_place(at, fault)));
-        }
-        let alive = self.warps[warp].alive;
-        if barrier.aligned && mask != alive {
-            let missing = (alive & !mask).count_ones();
-            self.find(
-                Kind::DivergentBarrier,
-                op,
-                warp,
-                lane,
-                format!("an aligned barrier needs all lanes of the warp together: {missing} of them are elsewhere"),
-            );
-        }
-        let expected = if barrier.counted { threads } else { 0 };
-        let gate = &mut self.barriers[number as usize];
-        if gate.threads > 0 && gate.expected != expected {
-            let (now, before) = (expected, gate.expected);
-            self.find(
-                Kind::BarrierMismatch,
-                op,
-                warp,
-                lane,
-                format!("barrier {number} is waited for with {now} threads here and {before} elsewhere (0: the whole block)"),
-            );
-        }
-        let gate = &mut self.barriers[number as usize];
-        gate.expected = expected;
-        // A counted barrier counts whole warps.
-        gate.threads += if barrier.counted { 32 } else { mask.count_ones() };
-        gate.warps |= 1 << warp;
-        gate.holds += holds.count_ones();
-        let _ = launch;
-        self.release(number as usize);
-        Ok(())
-    }
-
-    /// Opens a barrier if everyone is there.
-    fn release(&mut self, number: usize) {
-        let gate = self.barriers[number];
-        let alive: u32 = self.warps.iter().map(|w| w.alive.count_ones()).sum();
-        let needed = if gate.expected == 0 { alive } else { gate.expected };
-        if gate.threads == 0 || gate.threads < needed {
-            return;
-        }
-        self.barriers[number] = Gate::default();
-        self.shared.meet(gate.warps);
-        let kernel = self.common.kernel;
-        for warp in each(gate.warps) {
-            let registers = self.registers_of(warp);
-            for path in &mut self.warps[warp].paths {
-                let op = &kernel.code.ops[path.at.saturating_sub(1) as usize];
-                let Flow::Barrier(barrier) = op.flow else { continue };
-                // SAFETY: a 32-bit register, and results, of this kernel.
-                unsafe {
-                    let lane = path.mask.trailing_zeros() as usize;
-                    let here = load::<u32>(registers, op.sources[0])[lane & 31];
-                    if path.wait != Wait::Barrier || here as usize != number {
-                        continue;
-                    }
-                    path.wait = Wait::Ready;
-                    match barrier.reduction {
-                        None => {}
-                        Some(Reduction::Population) => {
-                            store(registers, op.result, path.mask, [gate.holds; 32]);
-                        }
-                        Some(kind) => {
-                            let all = if kind == Reduction::And { gate.threads } else { 1 };
-                            let bits = if gate.holds >= all { FULL } else { 0 };
-                            store_bits(registers, op.result, path.mask, bits);
-                        }
-                    }
-                }
-            }
-            // A path may have waited right before its join.
-            let w = &mut self.warps[warp];
-            for index in (0..w.paths.len()).rev() {
-                if w.paths[index].wait == Wait::Ready
-                    && w.stop(&w.paths[index]) == w.paths[index].at
-                {
-                    w.arrive(index);
+                    return self.arrive(warp, registers, op, barrier, mask);
                 }
             }
         }
@@ -441,7 +397,7 @@ impl<'a> Block<'a> {
     }
 
     #[cold]
-    fn find(&self, kind: Kind, op: &Op, warp: usize, lane: usize, message: String) {
+    pub(super) fn find(&self, kind: Kind, op: &Op, warp: usize, lane: usize, message: String) {
         let Common { kernel, findings, .. } = self.common;
         let place = kernel.place(kernel.index_of(op));
         let place = crate::finding::Place {

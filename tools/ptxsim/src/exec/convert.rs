@@ -122,3 +122,33 @@ impl Operation for Integer {
         }
     }
 }
+
+/// `cvt.pack.sat`. `immediate`: bits of a part, [`PACK_SIGNED`], [`PACK_MERGES`].
+pub struct PackSaturated;
+
+pub const PACK_SIGNED: i64 = 1 << 8;
+/// There is a third source, whose bits lie above the two parts.
+pub const PACK_MERGES: i64 = 1 << 9;
+
+impl Operation for PackSaturated {
+    #[inline(always)]
+    unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
+        // SAFETY: the caller's.
+        unsafe {
+            let [a, b] = [0, 1].map(|n| load::<i32>(ctx.registers, op.sources[n]));
+            let c = load::<u32>(ctx.registers, op.sources[2]);
+            let width = (op.immediate & 0xFF) as u32;
+            let (least, most) = match op.immediate & PACK_SIGNED {
+                0 => (0, (1 << width) - 1),
+                _ => (-1 << (width - 1), (1 << (width - 1)) - 1),
+            };
+            let part = |x: i32| x.clamp(least, most) as u32 & ((1 << width) - 1);
+            let mut result = [0; LANES];
+            for i in 0..LANES {
+                let above = if op.immediate & PACK_MERGES == 0 { 0 } else { c[i] << (2 * width) };
+                result[i] = above | part(a[i]) << width | part(b[i]);
+            }
+            store(ctx.registers, op.result, mask, result);
+        }
+    }
+}

@@ -1,30 +1,35 @@
 //! `cp.async`: copies that land when they are waited for, the latest moment the program allows.
 
+use std::collections::VecDeque;
+
 use super::access::{Deed, Space, addresses};
 use super::lanes::{LANES, Lanes, Operation, each, load};
 use super::op::{Ctx, Op};
+use super::words::readable;
 
 /// Copies of a warp that are on their way.
 #[derive(Debug)]
 pub struct Copies {
     /// In order of issue.
-    pending: Vec<Copy>,
+    pending: VecDeque<Copy>,
     /// Groups that each lane has committed.
     committed: Lanes<u32>,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// Those of one instruction.
+#[derive(Debug)]
 struct Copy {
-    lane: u8,
-    bytes: u8,
-    group: u32,
-    to: u32,
-    data: [u8; 16],
+    /// Lanes whose copy has not landed.
+    lanes: u32,
+    bytes: usize,
+    groups: Lanes<u32>,
+    to: Lanes<u32>,
+    data: Lanes<[u8; 16]>,
 }
 
 impl Copies {
     pub fn new() -> Self {
-        Copies { pending: Vec::new(), committed: [0; LANES] }
+        Copies { pending: VecDeque::new(), committed: [0; LANES] }
     }
 }
 
@@ -43,26 +48,47 @@ impl Operation for CopyAsync {
             let displacement = i64::from(ctx.kernel.code.lists[op.list as usize][0] as i32);
             let bytes = usize::from(op.access.bytes);
             for lane in each(mask) {
-                let Some(_) = ctx.place(op, lane, Space::Shared, to[lane], bytes, Deed::Write)
-                else {
-                    return;
-                };
-                let mut data = [0; 16];
-                let read = (read[lane] as usize).min(bytes);
-                if read > 0 {
-                    let from = from[lane].wrapping_add_signed(displacement);
-                    if !from.is_multiple_of(bytes as u64) {
-                        ctx.misaligned(op, lane, from, bytes, Deed::Read);
+                ctx.memory.prefetch(from[lane].wrapping_add_signed(displacement));
+            }
+            let groups = ctx.copies.committed;
+            ctx.copies.pending.push_back(Copy {
+                lanes: mask,
+                bytes,
+                groups,
+                to: to.map(|to| to as u32),
+                data: [[0; 16]; LANES],
+            });
+            let Some(copy) = ctx.copies.pending.back_mut() else { return };
+            let data: *mut [u8; 16] = copy.data.as_mut_ptr();
+            for lane in each(mask) {
+                let whole = bytes == 16;
+                if !(whole && ctx.shared.begin_line(ctx.warp, lane as u8, to[lane])) {
+                    let place = ctx.place(op, lane, Space::Shared, to[lane], bytes, Deed::Copy);
+                    if place.is_none() {
                         return;
                     }
-                    let Some(place) = ctx.global(op, lane, from, read, Deed::Read) else { return };
-                    // What lands is what lies there when it lands; nobody may write it until then.
-                    place.copy_to_nonoverlapping(data.as_mut_ptr(), read);
+                    ctx.shared.begin(to[lane], bytes);
                 }
-                ctx.shared.begin(to[lane], bytes);
-                let group = ctx.copies.committed[lane];
-                let (lane, bytes, to) = (lane as u8, bytes as u8, to[lane] as u32);
-                ctx.copies.pending.push(Copy { lane, bytes, group, to, data });
+                let read = (read[lane] as usize).min(bytes);
+                if read == 0 {
+                    continue;
+                }
+                let from = from[lane].wrapping_add_signed(displacement);
+                // What lands is what lies there when it lands; nobody may write it until then.
+                if whole
+                    && read == 16
+                    && from.is_multiple_of(16)
+                    && let Some(place) = readable::<[u8; 16]>(ctx, from)
+                {
+                    data.add(lane).write(place.read());
+                    continue;
+                }
+                if !from.is_multiple_of(bytes as u64) {
+                    ctx.misaligned(op, lane, from, bytes, Deed::Read);
+                    return;
+                }
+                let Some(place) = ctx.global(op, lane, from, read, Deed::Read) else { return };
+                place.copy_to_nonoverlapping(data.add(lane).cast(), read);
             }
         }
     }
@@ -89,17 +115,24 @@ impl Operation for WaitGroup {
     unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
         let Ctx { shared, copies, warp, .. } = ctx;
         let Copies { pending, committed } = &mut **copies;
-        pending.retain(|copy| {
-            let lane = usize::from(copy.lane);
-            let due = op.immediate < 0
-                || i64::from(copy.group) + op.immediate < i64::from(committed[lane]);
-            if mask >> lane & 1 == 0 || !due {
-                return true;
+        for copy in pending.iter_mut() {
+            let mut due = 0;
+            for lane in 0..LANES {
+                let landing =
+                    i64::from(copy.groups[lane]) + op.immediate < i64::from(committed[lane]);
+                due |= u32::from(op.immediate < 0 || landing) << lane;
             }
-            let (to, bytes) = (copy.to as usize, usize::from(copy.bytes));
-            shared.data[to..to + bytes].copy_from_slice(&copy.data[..bytes]);
-            shared.land(*warp, to as u64, bytes);
-            false
-        });
+            due &= mask & copy.lanes;
+            copy.lanes &= !due;
+            for lane in each(due) {
+                let (to, data) = (u64::from(copy.to[lane]), &copy.data[lane]);
+                if copy.bytes < 16 || !shared.land_line(*warp, lane as u8, to, data) {
+                    shared.land(*warp, lane as u8, to, &data[..copy.bytes]);
+                }
+            }
+        }
+        while pending.front().is_some_and(|copy| copy.lanes == 0) {
+            pending.pop_front();
+        }
     }
 }

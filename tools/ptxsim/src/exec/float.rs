@@ -125,8 +125,8 @@ impl<T: Float> Operation for TestProperty<T> {
                     1 => class == Infinite,
                     2 => class != Nan,
                     3 => class == Nan,
-                    // Zero is neither.
-                    4 => class == Normal,
+                    // The ISA counts zero among them.
+                    4 => matches!(class, Normal | Zero),
                     _ => class == Subnormal,
                 };
                 bits |= u32::from(holds) << i;

@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 use super::lanes::{LANES, Operation, store};
 use super::modifiers::Modifiers;
 use super::op::{Ctx, Op};
-use crate::arith::formats::{Format, Rounding, widen};
+use crate::arith::approx::perturb::{self, perturb};
+use crate::arith::formats::{Bf16, Format, Rounding, widen};
 use crate::arith::{approx, float};
 
 /// A 16-bit format.
@@ -14,6 +15,8 @@ impl<F: Format<Bits = u16>> HalfFormat for F {}
 
 /// What an instruction computes of 16-bit operands.
 pub trait Function {
+    /// What it approximates in f16 and in bf16, if it does.
+    const APPROXIMATES: Option<[perturb::Function; 2]> = None;
     fn apply<F: HalfFormat>(m: Modifiers, a: u16, b: u16, c: u16) -> u16;
 }
 
@@ -32,7 +35,12 @@ impl<O: Function, F: HalfFormat, const N: usize> Operation for Half<O, F, N> {
             let mut result = [0; N];
             for i in 0..N {
                 let seen = |x: u16| m.seen_in::<F>(x);
-                result[i] = m.finish_in::<F>(O::apply::<F>(m, seen(a[i]), seen(b[i]), seen(c[i])));
+                let mut value = O::apply::<F>(m, seen(a[i]), seen(b[i]), seen(c[i]));
+                if let (Some(kinds), Some(seed)) = (O::APPROXIMATES, ctx.machine.perturb) {
+                    let kind = kinds[usize::from(F::BIAS == Bf16::BIAS)];
+                    value = perturb::<F>(kind, seed, widen::<F>(seen(a[i])), 1.0, value);
+                }
+                result[i] = m.finish_in::<F>(value);
             }
             write(ctx, op, mask, &result);
         }
@@ -123,6 +131,8 @@ impl Function for Max {
 
 pub struct Ex2;
 impl Function for Ex2 {
+    const APPROXIMATES: Option<[perturb::Function; 2]> =
+        Some([perturb::Function::Ex2F16, perturb::Function::Ex2Bf16]);
     #[inline(always)]
     fn apply<F: HalfFormat>(_: Modifiers, a: u16, _: u16, _: u16) -> u16 {
         approx::ex2_to::<F>(widen::<F>(a))
@@ -131,6 +141,8 @@ impl Function for Ex2 {
 
 pub struct Tanh;
 impl Function for Tanh {
+    const APPROXIMATES: Option<[perturb::Function; 2]> =
+        Some([perturb::Function::TanhF16, perturb::Function::TanhBf16]);
     #[inline(always)]
     fn apply<F: HalfFormat>(_: Modifiers, a: u16, _: u16, _: u16) -> u16 {
         approx::tanh_to::<F>(widen::<F>(a))

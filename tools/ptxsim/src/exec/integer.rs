@@ -193,7 +193,7 @@ fn dot4(a: u32, b: u32, c: u32, a_signed: bool, b_signed: bool) -> u32 {
 
 /// `prmt`: each result byte is one of eight, or its sign repeated.
 #[inline(always)]
-fn permute(a: u32, b: u32, selector: u32) -> u32 {
+pub fn permute(a: u32, b: u32, selector: u32) -> u32 {
     let bytes = pair(a, b);
     (0..4).fold(0, |result, i| {
         let choice = selector >> (4 * i);

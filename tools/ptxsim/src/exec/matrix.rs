@@ -2,11 +2,13 @@
 
 use std::marker::PhantomData;
 
-use super::access::{Deed, Space, addresses};
-use super::lanes::{LANES, Lanes, Operation, load, store};
+use super::access::{Deed, addresses};
+use super::lanes::{Lanes, Operation, load, store};
+#[cfg(target_arch = "x86_64")]
+use super::matrix_f32;
 use super::op::{Ctx, Op};
-use crate::arith::formats::{F16, F32, Format, Storage};
-use crate::arith::mma::{Accumulator, Byte, Instruction, mma, mma_integer};
+use crate::arith::formats::{Bf16, F16, F32, Format, Storage};
+use crate::arith::mma::{Accumulator, Byte, Instruction, TensorCore, mma, mma_integer};
 
 /// `ldmatrix` of `COUNT` 8×8 matrices of 16-bit elements, whose rows' addresses the lanes give in turn.
 pub struct LoadMatrix<const COUNT: usize, const TRANSPOSED: bool>;
@@ -16,31 +18,42 @@ impl<const COUNT: usize, const TRANSPOSED: bool> Operation for LoadMatrix<COUNT,
     unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
         // SAFETY: the caller's; places are checked.
         unsafe {
+            ctx.shared.sync(ctx.warp);
             let at = addresses(ctx, op);
-            let mut rows = [[0u16; 8]; 32];
-            for row in 0..8 * COUNT {
-                let Some(from) = ctx.place(op, row, Space::Shared, at[row], 16, Deed::Read) else {
-                    return;
-                };
-                rows[row] = from.cast::<[u16; 8]>().read_unaligned();
+            let mut matrices = [[[0u8; 16]; 8]; COUNT];
+            let rows = matrices.as_flattened_mut();
+            let good = ctx.shared.read_lines(ctx.warp, &at[..8 * COUNT], rows);
+            for row in good..8 * COUNT {
+                let Some(from) = ctx.row(op, row, at[row], Deed::Read) else { return };
+                rows[row] = from.cast::<[u8; 16]>().read();
             }
             let results = &ctx.kernel.code.lists[op.list as usize];
-            for matrix in 0..COUNT {
-                let rows = &rows[8 * matrix..][..8];
-                let mut lanes = [0u32; LANES];
-                for (lane, word) in lanes.iter_mut().enumerate() {
-                    let (i, j) = (lane / 4, 2 * (lane % 4));
-                    let (low, high) = if TRANSPOSED {
-                        (rows[j][i], rows[j + 1][i])
-                    } else {
-                        (rows[i][j], rows[i][j + 1])
-                    };
-                    *word = u32::from(low) | u32::from(high) << 16;
-                }
-                store(ctx.registers, results[matrix], mask, lanes);
+            for (matrix, &result) in matrices.into_iter().zip(results) {
+                // Lane 4i + j holds elements 2j and 2j + 1 of row i: in all, the rows in order.
+                let matrix: [[u16; 8]; 8] = std::mem::transmute(matrix);
+                let matrix = if TRANSPOSED { transpose(matrix) } else { matrix };
+                let lanes: Lanes<u32> = std::mem::transmute(matrix);
+                store(ctx.registers, result, mask, lanes);
             }
         }
     }
+}
+
+/// Rows and columns exchanged, by three rounds of interleaving, which are one instruction each.
+#[inline(always)]
+fn transpose(mut rows: [[u16; 8]; 8]) -> [[u16; 8]; 8] {
+    for _ in 0..3 {
+        let mut next = [[0; 8]; 8];
+        for i in 0..4 {
+            for j in 0..4 {
+                (next[2 * i][2 * j], next[2 * i][2 * j + 1]) = (rows[i][j], rows[i + 4][j]);
+                (next[2 * i + 1][2 * j], next[2 * i + 1][2 * j + 1]) =
+                    (rows[i][j + 4], rows[i + 4][j + 4]);
+            }
+        }
+        rows = next;
+    }
+    rows
 }
 
 /// `stmatrix`, the other way round.
@@ -51,6 +64,7 @@ impl<const COUNT: usize, const TRANSPOSED: bool> Operation for StoreMatrix<COUNT
     unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, _mask: u32) {
         // SAFETY: the caller's; places are checked.
         unsafe {
+            ctx.shared.sync(ctx.warp);
             let at = addresses(ctx, op);
             for matrix in 0..COUNT {
                 let words: Lanes<u32> =
@@ -66,13 +80,32 @@ impl<const COUNT: usize, const TRANSPOSED: bool> Operation for StoreMatrix<COUNT
                         };
                         *value = (words[lane] >> (16 * half)) as u16;
                     }
-                    let Some(to) = ctx.place(op, row, Space::Shared, at[row], 16, Deed::Write)
-                    else {
-                        return;
-                    };
-                    to.cast::<[u16; 8]>().write_unaligned(values);
+                    let bytes: [u8; 16] = std::mem::transmute(values);
+                    let Some(to) = ctx.row(op, row, at[row], Deed::Write(&bytes)) else { return };
+                    to.cast::<[u8; 16]>().write(bytes);
                 }
             }
+        }
+    }
+}
+
+/// `movmatrix.trans`: the 8×8 matrix of 16-bit elements in a register, transposed.
+pub struct MoveMatrix;
+
+impl Operation for MoveMatrix {
+    #[inline(always)]
+    unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
+        // SAFETY: the caller's.
+        unsafe {
+            let words: Lanes<u32> = load(ctx.registers, op.sources[0]);
+            let at = |row: usize, column: usize| -> u32 {
+                element::<u16>(words[4 * row + column / 2], column % 2).into()
+            };
+            let result = std::array::from_fn(|lane| {
+                let (row, column) = (lane / 4, 2 * (lane % 4));
+                at(column, row) | at(column + 1, row) << 16
+            });
+            store(ctx.registers, op.result, mask, result);
         }
     }
 }
@@ -127,18 +160,42 @@ fn counts<T>(k: usize) -> (usize, usize) {
     (k / (2 * per), k / (4 * per))
 }
 
+#[cfg(target_arch = "x86_64")]
+fn is_bf16<F: 'static>() -> bool {
+    std::any::TypeId::of::<F>() == std::any::TypeId::of::<Bf16>()
+}
+
 /// `mma.sync.m16n8kK` on floats with an f32 accumulator.
 pub struct MmaF32<A, B, const K: usize>(PhantomData<(A, B)>);
 
-impl<A: Format, B: Format, const K: usize> Operation for MmaF32<A, B, K> {
+impl<A: Format + 'static, B: Format + 'static, const K: usize> Operation for MmaF32<A, B, K> {
     #[inline(always)]
     unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
         // SAFETY: the caller's.
         unsafe {
+            ctx.shared.sync(ctx.warp);
             let list = &ctx.kernel.code.lists[op.list as usize];
-            let (a, b) = operands::<A::Bits, B::Bits, K>(ctx.registers, list);
             let (a_words, b_words) = counts::<A::Bits>(K);
             let (c_at, d_at) = list[a_words + b_words..].split_at(4);
+            #[cfg(target_arch = "x86_64")]
+            if is_bf16::<A>()
+                && is_bf16::<B>()
+                && ctx.machine.tensor_core == TensorCore::F32
+                && matrix_f32::is_available()
+            {
+                let mut at = [std::ptr::null(); 10];
+                for (at, &offset) in at.iter_mut().zip(list) {
+                    *at = ctx.registers.add(offset as usize).cast::<Lanes<u32>>().cast_const();
+                }
+                let (a, rest) = at.split_at(a_words);
+                let (b, c) = rest.split_at(b_words);
+                let d = matrix_f32::mma::<K>(a, b, c);
+                for (&at, words) in d_at.iter().zip(d) {
+                    store(ctx.registers, at, mask, words);
+                }
+                return;
+            }
+            let (a, b) = operands::<A::Bits, B::Bits, K>(ctx.registers, list);
             let mut c = [[0u32; 8]; 16];
             for (i, &at) in c_at.iter().enumerate() {
                 let words: Lanes<u32> = load(ctx.registers, at);
@@ -168,6 +225,7 @@ where
     unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
         // SAFETY: the caller's.
         unsafe {
+            ctx.shared.sync(ctx.warp);
             let list = &ctx.kernel.code.lists[op.list as usize];
             let (a, b) = operands::<u16, u16, K>(ctx.registers, list);
             let (a_words, b_words) = counts::<u16>(K);
@@ -207,6 +265,7 @@ impl<A: Byte, B: Byte, const K: usize> Operation for MmaInteger<A, B, K> {
     unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
         // SAFETY: the caller's.
         unsafe {
+            ctx.shared.sync(ctx.warp);
             let list = &ctx.kernel.code.lists[op.list as usize];
             let (a, b) = operands::<u8, u8, K>(ctx.registers, list);
             let (a_words, b_words) = counts::<u8>(K);

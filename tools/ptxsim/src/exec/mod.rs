@@ -10,28 +10,42 @@ mod access;
 mod address;
 mod approximate;
 mod atomic;
+mod banks;
+mod barrier;
 mod bits;
 mod blame;
 mod block;
+mod call;
+mod class;
 mod collective;
 mod compare;
 mod control;
 mod convert;
 mod copy;
+mod count;
+pub mod counters;
 mod float;
 mod half;
 mod integer;
 mod lanes;
+mod latency;
 mod lower;
 mod matrix;
+#[cfg(target_arch = "x86_64")]
+mod matrix_f32;
 mod modifiers;
 mod number;
 mod op;
+mod order;
+mod printf;
 mod rounded;
 mod schedule;
+mod sectors;
 mod shared;
 mod special;
 mod warp;
+mod word;
+mod words;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,9 +54,11 @@ use crate::finding::{Findings, Place};
 use crate::memory::Memory;
 use crate::ptx::{self, ast};
 use block::{Block, Common};
+pub use counters::{Class, Counters, Detail};
 pub use lanes::Level;
 pub use lower::coverage;
 use op::Op;
+use order::Order;
 use special::Fixed;
 
 /// What the executor models of a GPU.
@@ -50,12 +66,17 @@ use special::Fixed;
 pub struct Machine {
     /// Accumulation of tensor cores; see `arith::mma`.
     pub tensor_core: crate::arith::mma::TensorCore,
-    /// Host threads that run blocks; findings and results do not depend on it.
+    /// Host threads that run blocks; findings and results do not depend on it, unless blocks race.
     pub threads: usize,
     /// Seed of the schedule of blocks, warps and divergent paths.
     pub seed: u64,
     /// Off: no race, initialisation and bounds checks beyond what protects the host.
     pub checks: bool,
+    /// Counts more than instructions; see [`Detail`].
+    pub counters: bool,
+    /// Seed of other results of approximate functions, within their documented error; None: correctly
+    /// rounded.
+    pub perturb: Option<u64>,
 }
 
 /// One kernel launch.
@@ -105,11 +126,23 @@ struct Code {
     fixed: Vec<(Fixed, u32, u8)>,
     /// Bytes of a warp's register file.
     register_bytes: u32,
+    /// The functions that the kernel may call; their instructions follow its own.
+    functions: Vec<call::Function>,
+    calls: Vec<call::Call>,
+    /// Bytes a lane for local variables of the functions; 0 where nothing is called.
+    stack_bytes: u32,
     /// Line of the PTX and lines of the source, per instruction.
     lines: Vec<(u32, Vec<String>)>,
+    /// For the counters, per instruction.
+    kinds: Vec<class::Kind>,
 }
 
 impl Kernel {
+    /// Local memory of a lane: the kernel's own, then the stack of the functions it calls.
+    fn lane_bytes(&self) -> usize {
+        (self.local_bytes + self.code.stack_bytes) as usize
+    }
+
     /// Number of an instruction, from its place among the others.
     fn index_of(&self, op: &Op) -> u32 {
         let offset = (&raw const *op as usize).wrapping_sub(self.code.ops.as_ptr() as usize);
@@ -148,22 +181,10 @@ pub enum Fault {
     MisalignedAddress(String),
     #[error("trap: {0}")]
     Trap(String),
+    #[error("assertion failed: {0}")]
+    Assert(String),
     #[error("launch failed: {0}")]
     LaunchFailure(String),
-}
-
-/// What a launch did. Sums over warps unless said otherwise.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Counters {
-    pub warp_instructions: u64,
-    pub thread_instructions: u64,
-}
-
-impl Counters {
-    fn add(&mut self, other: &Counters) {
-        self.warp_instructions += other.warp_instructions;
-        self.thread_instructions += other.thread_instructions;
-    }
 }
 
 /// Lowers every kernel of a module for the best instructions this machine has; the error names the
@@ -186,9 +207,10 @@ pub fn launch(
     launch: &Launch<'_>,
 ) -> Result<Counters, Fault> {
     let kernel = launch.kernel;
-    let common = Common { machine, memory, findings, launch, kernel };
     let [x, y, z] = launch.grid.map(u64::from);
     let blocks = x * y * z;
+    let order = &Order::new(memory, blocks, machine.checks);
+    let common = Common { machine, memory, findings, launch, kernel, order };
     // Blocks in an order that a seed decides: a stride that shares no factor with their number.
     let mut random = schedule::Random::new(machine.seed);
     let stride = loop {
@@ -198,7 +220,8 @@ pub fn launch(
         }
     };
     let next = AtomicU64::new(0);
-    let result = Mutex::new((Counters::default(), None));
+    let result = Mutex::new((Counters::default(), None, Vec::new()));
+    let tally: Mutex<Option<count::Tally>> = Mutex::new(None);
     let work = || {
         let mut block = Block::new(common);
         loop {
@@ -214,7 +237,16 @@ pub fn launch(
                 break;
             }
         }
-        result.lock().unwrap_or_else(|e| e.into_inner()).0.add(&block.counters);
+        let mut result = result.lock().unwrap_or_else(|e| e.into_inner());
+        result.0.add(&block.counters);
+        result.2.append(&mut block.printed);
+        if let Some(mine) = block.tally {
+            let mut all = tally.lock().unwrap_or_else(|e| e.into_inner());
+            match &mut *all {
+                Some(all) => all.merge(mine),
+                None => *all = Some(mine),
+            }
+        }
     };
     std::thread::scope(|scope| {
         for _ in 1..machine.threads.min(blocks as usize) {
@@ -222,10 +254,16 @@ pub fn launch(
         }
         work();
     });
-    match result.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        (_, Some(fault)) => Err(fault),
-        (counters, None) => Ok(counters),
+    let (counters, fault, mut printed) = result.into_inner().unwrap_or_else(|e| e.into_inner());
+    // Whatever thread ran a block, its output has one place.
+    printed.sort_by_key(|(block, _)| *block);
+    findings.print(printed.into_iter().map(|(_, text)| text));
+    if let Some(fault) = fault {
+        return Err(fault);
     }
+    let tally = tally.into_inner().unwrap_or_else(|e| e.into_inner());
+    let detail = tally.map(|tally| Box::new(tally.detail(launch)));
+    Ok(Counters { detail, ..counters })
 }
 
 fn gcd(a: u64, b: u64) -> u64 {

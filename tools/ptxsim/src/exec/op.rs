@@ -2,6 +2,7 @@
 
 use super::copy::Copies;
 use super::lanes::Run;
+use super::order::{Order, Presence};
 use super::shared::Shared;
 use super::{Fault, Kernel, Launch, Machine};
 use crate::finding::{Finding, Findings, Kind, Place};
@@ -43,6 +44,10 @@ pub enum Flow {
         meet: u32,
     },
     Exit,
+    /// Goes to a function, whose number among the kernel's calls is the operation's list.
+    Call,
+    /// Goes back to the caller.
+    Return,
     /// Waits for all lanes of a mask (an operand) to be here, then runs for them together.
     Together,
     /// A block-wide barrier.
@@ -78,6 +83,10 @@ pub struct Access {
     pub signed: bool,
     /// The address register has 64 bits.
     pub wide: bool,
+    /// Volatile, relaxed or acquiring or releasing: races with nothing.
+    pub strong: bool,
+    /// Orders what the thread wrote before it.
+    pub releases: bool,
 }
 
 /// Everything an operation may touch.
@@ -88,8 +97,15 @@ pub struct Ctx<'a> {
     pub shared: &'a mut Shared,
     /// This warp's asynchronous copies.
     pub copies: &'a mut Copies,
-    /// `[lane][bytes]`, the kernel's local variables.
+    /// `[lane][bytes]`, local variables.
     pub local: &'a mut [u8],
+    /// What `printf` writes, and the number of the block that does.
+    pub printed: &'a mut Vec<(u64, String)>,
+    /// 1 for each byte of them that was written.
+    pub local_written: &'a mut [u8],
+    pub order: &'a Order,
+    /// This block among the launch's.
+    pub presence: &'a mut Presence,
     pub launch: &'a Launch<'a>,
     pub kernel: &'a Kernel,
     pub machine: &'a Machine,

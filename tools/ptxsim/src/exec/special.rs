@@ -1,40 +1,46 @@
 //! Special registers and constants: registers that are filled before a warp starts.
 
+use super::Launch;
 use super::lanes::{LANES, Lanes};
-use super::{Kernel, Launch};
 use crate::ptx::ast::Special;
 
 /// A register that holds the same bits in all lanes, or a special register.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fixed {
     Bits(u64),
+    /// The address of a local variable: its place in the frame of its function.
+    Local(u64),
     Special(Special),
 }
 
-/// Fills the constants and special registers of a warp.
+/// Fills the constants and special registers of a warp, for a function whose local variables begin at
+/// `frame`.
 ///
 /// # Safety
-/// `registers` is a register file of the kernel.
+/// `registers` is a register file of the function.
 pub unsafe fn prepare(
     registers: *mut u8,
-    kernel: &Kernel,
+    fixed: &[(Fixed, u32, u8)],
+    frame: u64,
     launch: &Launch<'_>,
     block: [u32; 3],
     warp: u32,
 ) {
-    for (fixed, offset, bytes) in &kernel.code.fixed {
+    for (fixed, offset, bytes) in fixed {
         let lanes: Lanes<u64> = match fixed {
             Fixed::Bits(bits) => [*bits; LANES],
+            Fixed::Local(at) => [frame.wrapping_add(*at); LANES],
             Fixed::Special(special) => {
                 std::array::from_fn(|lane| value(special, launch, block, warp, lane as u32))
             }
         };
-        // SAFETY: the caller's; offsets are those of the kernel.
+        // SAFETY: the caller's; offsets are those of the function.
         unsafe {
             let to = registers.add(*offset as usize);
             match bytes {
                 2 => to.cast::<Lanes<u16>>().write(lanes.map(|v| v as u16)),
                 4 => to.cast::<Lanes<u32>>().write(lanes.map(|v| v as u32)),
+                16 => to.cast::<Lanes<u128>>().write(lanes.map(u128::from)),
                 _ => to.cast::<Lanes<u64>>().write(lanes),
             }
         }

@@ -5,6 +5,7 @@
 //! run in any order, and one that waits at a barrier lets the others go on, as threads of a warp do
 //! since Volta.
 
+use super::call::Frame;
 use super::lanes::FULL;
 
 /// Lanes that run together.
@@ -14,7 +15,16 @@ pub struct Path {
     pub mask: u32,
     /// Index of the join that it runs towards; `NONE` at top level.
     pub join: u32,
+    /// Index of the function call that it is in; [`KERNEL`] outside.
+    pub frame: u32,
     pub wait: Wait,
+}
+
+impl Path {
+    /// Whether both wait at the same instruction, in the same call.
+    pub fn together(&self, other: &Path) -> bool {
+        (self.at, self.frame, self.wait) == (other.at, other.frame, other.wait)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,13 +39,21 @@ pub enum Wait {
 /// Where paths become one.
 #[derive(Debug, Clone, Copy)]
 struct Join {
+    /// The instruction that is the place; [`NONE`] for a call, which lanes return from instead.
     at: u32,
     arrived: u32,
     expected: u32,
     outer: u32,
+    /// Where the lanes go on: the instruction, and the call it is in.
+    resume: u32,
+    frame: u32,
+    /// The call that ends here; or [`NONE`].
+    ends: u32,
 }
 
 const NONE: u32 = u32::MAX;
+/// The frame of the kernel itself.
+pub const KERNEL: u32 = u32::MAX;
 
 /// Control state of a warp.
 #[derive(Debug)]
@@ -44,6 +62,9 @@ pub struct Warp {
     joins: Vec<Join>,
     /// Joins that may be used again.
     free: Vec<u32>,
+    frames: Vec<Frame>,
+    /// Frames that may be used again.
+    free_frames: Vec<u32>,
     /// Lanes that exist and have not exited.
     pub alive: u32,
 }
@@ -52,8 +73,15 @@ impl Warp {
     /// A warp of the first `lanes` lanes, at the first instruction.
     pub fn new(lanes: u32) -> Self {
         let mask = if lanes >= 32 { FULL } else { (1 << lanes) - 1 };
-        let path = Path { at: 0, mask, join: NONE, wait: Wait::Ready };
-        Warp { paths: vec![path], joins: Vec::new(), free: Vec::new(), alive: mask }
+        let path = Path { at: 0, mask, join: NONE, frame: KERNEL, wait: Wait::Ready };
+        Warp {
+            paths: vec![path],
+            joins: Vec::new(),
+            free: Vec::new(),
+            frames: Vec::new(),
+            free_frames: Vec::new(),
+            alive: mask,
+        }
     }
 
     /// Where a path stops to wait for others.
@@ -66,8 +94,9 @@ impl Warp {
     pub fn split(&mut self, index: usize, taken: u32, to: u32, otherwise: u32, meet: u32) {
         let path = self.paths[index];
         let join = self.join(meet, path);
-        let rest = Path { at: otherwise, mask: path.mask & !taken, join, wait: Wait::Ready };
-        self.paths[index] = Path { at: to, mask: taken, join, wait: Wait::Ready };
+        let ready = Path { join, wait: Wait::Ready, ..path };
+        let rest = Path { at: otherwise, mask: path.mask & !taken, ..ready };
+        self.paths[index] = Path { at: to, mask: taken, ..ready };
         self.paths.push(rest);
         // A side that is already there.
         for index in [self.paths.len() - 1, index] {
@@ -83,7 +112,7 @@ impl Warp {
         let join = self.join(meet, path);
         let first = self.paths.len();
         for &(at, mask) in parts {
-            self.paths.push(Path { at, mask, join, wait: Wait::Ready });
+            self.paths.push(Path { at, mask, join, wait: Wait::Ready, ..path });
         }
         for index in (first..self.paths.len()).rev() {
             if self.paths[index].at == meet {
@@ -92,8 +121,72 @@ impl Warp {
         }
     }
 
+    /// Path `index` goes into a function, from the call at `resume` - 1.
+    pub fn call(&mut self, index: usize, frame: Frame, entry: u32, resume: u32) {
+        let path = self.paths[index];
+        let number = match self.free_frames.pop() {
+            Some(number) => {
+                self.frames[number as usize] = frame;
+                number
+            }
+            None => {
+                self.frames.push(frame);
+                self.frames.len() as u32 - 1
+            }
+        };
+        let join = self.new_join(Join {
+            at: NONE,
+            arrived: 0,
+            expected: path.mask,
+            outer: path.join,
+            resume,
+            frame: path.frame,
+            ends: number,
+        });
+        self.frames[number as usize].join = join;
+        self.paths[index] = Path { at: entry, mask: path.mask, join, frame: number, ..path };
+    }
+
+    /// Lanes of path `index` return from the function that it is in.
+    pub fn ret(&mut self, index: usize, lanes: u32) {
+        let Path { join, frame, .. } = self.paths[index];
+        let call = self.frames[frame as usize].join;
+        // They meet nobody on the way.
+        let mut inner = join;
+        while inner != call {
+            self.joins[inner as usize].expected &= !lanes;
+            inner = self.joins[inner as usize].outer;
+        }
+        self.joins[call as usize].arrived |= lanes;
+        self.paths[index].mask &= !lanes;
+        if self.paths[index].mask == 0 {
+            self.paths.swap_remove(index);
+            self.settle(join);
+        }
+    }
+
+    /// A call that is under way.
+    pub fn frame(&self, number: u32) -> &Frame {
+        &self.frames[number as usize]
+    }
+
+    pub fn frame_mut(&mut self, number: u32) -> &mut Frame {
+        &mut self.frames[number as usize]
+    }
+
     fn join(&mut self, meet: u32, path: Path) -> u32 {
-        let join = Join { at: meet, arrived: 0, expected: path.mask, outer: path.join };
+        self.new_join(Join {
+            at: meet,
+            arrived: 0,
+            expected: path.mask,
+            outer: path.join,
+            resume: meet,
+            frame: path.frame,
+            ends: NONE,
+        })
+    }
+
+    fn new_join(&mut self, join: Join) -> u32 {
         match self.free.pop() {
             Some(index) => {
                 self.joins[index as usize] = join;
@@ -122,12 +215,20 @@ impl Warp {
                 return;
             }
             self.free.push(index);
+            if join.ends != NONE {
+                self.free_frames.push(join.ends);
+            }
             if join.expected == 0 {
                 index = join.outer;
                 continue;
             }
-            let path =
-                Path { at: join.at, mask: join.expected, join: join.outer, wait: Wait::Ready };
+            let path = Path {
+                at: join.resume,
+                mask: join.expected,
+                join: join.outer,
+                frame: join.frame,
+                wait: Wait::Ready,
+            };
             if self.stop(&path) != path.at {
                 self.paths.push(path);
                 return;
@@ -166,7 +267,7 @@ impl Warp {
     pub fn gathered(&self, index: usize) -> bool {
         let path = self.paths[index];
         let Wait::Lanes(wanted) = path.wait else { return false };
-        let here = self.paths.iter().filter(|p| p.at == path.at && p.wait == path.wait);
+        let here = self.paths.iter().filter(|p| p.together(&path));
         let present = here.fold(0, |mask, p| mask | p.mask);
         wanted & self.alive & !present == 0
     }

@@ -137,3 +137,19 @@ fn threads_allocate_and_free_at_once() {
     });
     assert_eq!(m.live(), []);
 }
+
+#[test]
+fn numbers_of_writers_come_back_once_the_table_forgot_them() {
+    let m = memory();
+    let a = m.allocate(4, "test").unwrap();
+    let (first, second) = (m.number_writers(1 << 27), m.number_writers(1 << 26));
+    assert_eq!((first, second), (1, 1 + (1 << 27)));
+    // SAFETY: inside the allocation, one thread.
+    unsafe {
+        m.writer(a).write(second << 4);
+        assert_eq!(m.number_writers(1), second + (1 << 26));
+        assert_eq!(m.writer(a).read(), second << 4);
+        assert_eq!(m.number_writers(1 << 27), 1);
+        assert_eq!(m.writer(a).read(), 0);
+    }
+}

@@ -4,6 +4,8 @@ mod flow;
 mod liveness;
 mod slots;
 
+pub(crate) use liveness::{each_register, results};
+
 use super::Error;
 use super::ast::Function;
 

@@ -7,6 +7,8 @@ mod exact;
 mod float;
 mod formats;
 mod fragments;
+mod ieee;
 mod mma;
 mod random;
+mod rule;
 mod sets;

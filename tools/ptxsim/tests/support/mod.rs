@@ -30,8 +30,14 @@ impl Device {
     pub fn new(ptx: &str, level: Level) -> Device {
         let memory = Memory::new(1 << 30).expect("address space");
         let module = load_for(ptx, &memory, level).unwrap_or_else(|e| panic!("{e}"));
-        let machine =
-            Machine { tensor_core: TensorCore::Ampere, threads: 1, seed: 0, checks: true };
+        let machine = Machine {
+            tensor_core: TensorCore::Ampere,
+            threads: 1,
+            seed: 0,
+            checks: true,
+            counters: false,
+            perturb: None,
+        };
         Device { memory, machine, findings: Findings::default(), module }
     }
 

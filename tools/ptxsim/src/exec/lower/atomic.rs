@@ -1,7 +1,7 @@
 //! `atom` and `red`.
 
 use super::{Lowering, has, types};
-use crate::exec::access::{Generic, Global, In, Shared};
+use crate::exec::access::{Generic, Global, In, Shared, Space};
 use crate::exec::atomic::*;
 use crate::exec::op::{Access, Op};
 use crate::ptx::Error;
@@ -28,6 +28,7 @@ impl Lowering<'_> {
             "release",
             "acq_rel",
             "cta",
+            "cluster",
             "gpu",
             "sys",
             "global",
@@ -64,8 +65,17 @@ impl Lowering<'_> {
         let mut op = match (name, ty) {
             ("add", U32 | S32) => self.op::<Atomic<S, Add32>>(result, &sources),
             ("add", U64) => self.op::<Atomic<S, Add64>>(result, &sources),
-            ("add", F32) => self.op::<Atomic<S, AddF32>>(result, &sources),
+            ("add", F32) => match S::SPACE {
+                Space::Generic => self.op::<AddGenericF32>(result, &sources),
+                Space::Global => self.op::<Atomic<S, AddFlushF32>>(result, &sources),
+                _ => self.op::<Atomic<S, AddF32>>(result, &sources),
+            },
             ("add", F64) => self.op::<Atomic<S, AddF64>>(result, &sources),
+            ("add", F16) if has(i, "noftz") => self.op::<Atomic<S, AddF16>>(result, &sources),
+            ("add", F16x2) if has(i, "noftz") => self.op::<Atomic<S, AddF16x2>>(result, &sources),
+            ("add", Bf16) if has(i, "noftz") => self.op::<Atomic<S, AddBf16>>(result, &sources),
+            ("add", Bf16x2) if has(i, "noftz") => self.op::<Atomic<S, AddBf16x2>>(result, &sources),
+            ("cas", B16) => self.op::<Atomic<S, CompareAndSwap16>>(result, &sources),
             ("and", B32) => self.op::<Atomic<S, And32>>(result, &sources),
             ("and", B64) => self.op::<Atomic<S, And64>>(result, &sources),
             ("or", B32) => self.op::<Atomic<S, Or32>>(result, &sources),
@@ -89,7 +99,9 @@ impl Lowering<'_> {
             _ => return self.unsupported(i),
         };
         op.immediate = offset;
-        op.access = Access { bytes, count: 1, register_bytes: bytes, signed: false, wide };
+        let releases = (has(i, "release") || has(i, "acq_rel")) && !has(i, "cta");
+        op.access =
+            Access { bytes, count: 1, register_bytes: bytes, wide, releases, ..Access::default() };
         Ok(op)
     }
 }

@@ -16,8 +16,8 @@ impl Lowering<'_> {
                 let Operand::Label(label) = *self.operand(i, 0)? else {
                     return self.refuse(i, "expected a label");
                 };
-                let to = self.function.labels[label].1 as u32;
-                op.flow = Flow::Branch { to, meet: self.analysis.reconverge[index] };
+                let to = self.number(self.function.labels[label].1);
+                op.flow = Flow::Branch { to, meet: self.meet(index) };
             }
             "brx" => {
                 let (chosen, table) = (self.operand(i, 0)?.clone(), self.operand(i, 1)?.clone());
@@ -26,11 +26,14 @@ impl Lowering<'_> {
                 };
                 op.sources[0] = self.source(i, &chosen, 4)?;
                 let labels = &self.function.branch_tables[table].1;
-                let targets =
-                    labels.iter().map(|&label| self.function.labels[label].1 as u32).collect();
+                let targets = labels
+                    .iter()
+                    .map(|&label| self.number(self.function.labels[label].1))
+                    .collect();
                 op.list = self.list(targets);
-                op.flow = Flow::Table { meet: self.analysis.reconverge[index] };
+                op.flow = Flow::Table { meet: self.meet(index) };
             }
+            "ret" if !self.function.is_entry => op.flow = Flow::Return,
             "ret" | "exit" => op.flow = Flow::Exit,
             "trap" => return Ok(self.op::<Trap>(self.sink, &[])),
             "nanosleep" | "pragma" => {}
@@ -117,9 +120,7 @@ impl Lowering<'_> {
         let mut op = self.op::<Nothing>(self.sink, &[number, threads]);
         if let Some(kind) = reduction {
             let (predicate, negated) = self.predicate(i, &i.operands[last].clone())?;
-            if negated {
-                return self.unsupported(i);
-            }
+            op.immediate = if negated { u32::MAX.into() } else { 0 };
             op.sources[2] = predicate;
             let bytes = if kind == Reduction::Population { 4 } else { 0 };
             op.result = self.result(i, self.operand(i, 0)?, bytes)?;

@@ -1,5 +1,6 @@
 //! `mov` and `cvt`.
 
+use super::arithmetic::flag;
 use super::{Lowering, has, types};
 use crate::arith::formats::{self, E4m3, E5m2, Rounding};
 use crate::exec::convert::*;
@@ -95,6 +96,9 @@ impl Lowering<'_> {
     }
 
     fn cvt(&mut self, i: &Instruction) -> Result<Op, Error> {
+        if has(i, "pack") {
+            return self.cvt_pack(i);
+        }
         let (to, from) = match types(i)[..] {
             [to, from] => (to, from),
             _ => return self.cvt_narrow(i),
@@ -266,6 +270,25 @@ impl Lowering<'_> {
             _ => return self.unsupported(i),
         };
         op.immediate = m.bits();
+        Ok(op)
+    }
+
+    /// `cvt.pack.sat`: two numbers, clamped, the first above the second; and below bits of a third.
+    fn cvt_pack(&mut self, i: &Instruction) -> Result<Op, Error> {
+        let modifiers: Vec<&str> = i.modifiers.iter().map(String::as_str).collect();
+        let (name, merges) = match modifiers[..] {
+            ["pack", "sat", name @ ("u16" | "s16"), "s32"] => (name, false),
+            ["pack", "sat", name @ ("u2" | "s2" | "u4" | "s4" | "u8" | "s8"), "s32", "b32"] => {
+                (name, true)
+            }
+            _ => return self.unsupported(i),
+        };
+        let mut op = match merges {
+            true => self.lanes::<PackSaturated>(i, 4, &[4, 4, 4])?,
+            false => self.lanes::<PackSaturated>(i, 4, &[4, 4])?,
+        };
+        let width: i64 = name[1..].parse().unwrap_or(0);
+        op.immediate = width | flag(name.starts_with('s'), PACK_SIGNED) | flag(merges, PACK_MERGES);
         Ok(op)
     }
 

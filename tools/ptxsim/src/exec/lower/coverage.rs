@@ -1,13 +1,14 @@
 //! Which instructions of a module the executor knows: for the table that is printed, and to see at once
 //! all that a new kernel lacks.
 
-use super::{Lowering, Symbol, spelling};
+use super::call::reachable;
+use super::{Code, Lowering, Symbol, layout, spelling};
 use crate::exec::lanes::Level;
 use crate::memory::Memory;
 use crate::ptx::{Error, ast::Module};
 use std::collections::BTreeMap;
 
-/// Spellings of the instructions of all entry functions, how often each occurs, and why it is refused,
+/// Spellings of the instructions of all functions, how often each occurs, and why it is refused,
 /// if it is.
 pub fn coverage(
     module: &Module,
@@ -15,8 +16,11 @@ pub fn coverage(
 ) -> Result<BTreeMap<String, (usize, Option<String>)>, Error> {
     let globals: BTreeMap<String, Symbol> = super::globals(module, memory)?.0;
     let mut table = BTreeMap::new();
-    for function in module.functions.iter().filter(|f| f.is_entry && f.has_body) {
-        let mut lowering = Lowering::new(module, function, &globals, Level::Portable)?.0;
+    for function in module.functions.iter().filter(|f| f.has_body) {
+        let callees = reachable(module, function);
+        let layouts = layout(module, function, &callees, &globals);
+        let mut lowering =
+            Lowering::new(function, &callees, &layouts[0], Level::Portable, Code::default())?;
         for (index, instruction) in function.body.iter().enumerate() {
             let refused = lowering.instruction(index, instruction).err().map(|e| e.to_string());
             let entry: &mut (usize, Option<String>) =

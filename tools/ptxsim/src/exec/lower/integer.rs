@@ -21,9 +21,18 @@ impl Lowering<'_> {
             () => "",
         };
         let known = ["hi", "lo", "wide", "sat", "wrap", "clamp", "l", "r", "shiftamt", "relu"];
+        if i.opcode == "prmt" {
+            return self.permutation(i, ty);
+        }
         self.only(i, &known)?;
-        if has(i, "sat") && !(matches!(i.opcode.as_str(), "add" | "sub") && ty == Type::S32) {
-            return self.unsupported(i);
+        if has(i, "sat") {
+            return Ok(match (i.opcode.as_str(), form, ty) {
+                ("add", "", Type::S32) => self.lanes::<AddSaturated>(i, 4, two)?,
+                ("sub", "", Type::S32) => self.lanes::<SubSaturated>(i, 4, two)?,
+                ("mad", "hi", Type::S32) => self.lanes::<MadHighSaturated>(i, 4, three)?,
+                ("mad24", "hi", Type::S32) => self.lanes::<Mad24HighSaturated>(i, 4, three)?,
+                _ => return self.unsupported(i),
+            });
         }
         if has(i, "relu") {
             return Ok(match (i.opcode.as_str(), ty) {
@@ -33,8 +42,6 @@ impl Lowering<'_> {
             });
         }
         Ok(match (i.opcode.as_str(), form, bytes, signed) {
-            ("add", _, 4, true) if has(i, "sat") => self.lanes::<AddSaturated>(i, 4, two)?,
-            ("sub", _, 4, true) if has(i, "sat") => self.lanes::<SubSaturated>(i, 4, two)?,
             ("add", _, 2, _) => self.lanes::<Add16>(i, 2, two)?,
             ("add", _, 4, _) => self.lanes::<Add32>(i, 4, two)?,
             ("add", _, 8, _) => self.lanes::<Add64>(i, 8, two)?,
@@ -60,6 +67,8 @@ impl Lowering<'_> {
             ("mul24", "lo", 4, true) => self.lanes::<Mul24S>(i, 4, two)?,
             ("mad24", "lo", 4, false) => self.lanes::<Mad24U>(i, 4, three)?,
             ("mad24", "lo", 4, true) => self.lanes::<Mad24S>(i, 4, three)?,
+            ("mad24", "hi", 4, false) => self.lanes::<Mad24HighU>(i, 4, three)?,
+            ("mad24", "hi", 4, true) => self.lanes::<Mad24HighS>(i, 4, three)?,
             ("mad", "lo", 2, _) => self.lanes::<Mad16>(i, 2, three)?,
             ("mad", "lo", 4, _) => self.lanes::<Mad32>(i, 4, three)?,
             ("mad", "lo", 8, _) => self.lanes::<Mad64>(i, 8, three)?,
@@ -127,7 +136,7 @@ impl Lowering<'_> {
             ("shr", _, 4, true) => self.lanes::<ShiftRightS32>(i, 4, shift)?,
             ("shr", _, 8, false) => self.lanes::<ShiftRightU64>(i, 8, shift)?,
             ("shr", _, 8, true) => self.lanes::<ShiftRightS64>(i, 8, shift)?,
-            ("shf", _, 4, _) => match (has(i, "l"), has(i, "wrap")) {
+            ("shf", _, 4, _) if i.modifiers.len() == 3 => match (has(i, "l"), has(i, "wrap")) {
                 (true, true) => self.lanes::<FunnelLeftWrap>(i, 4, three)?,
                 (true, false) => self.lanes::<FunnelLeftClamp>(i, 4, three)?,
                 (false, true) => self.lanes::<FunnelRightWrap>(i, 4, three)?,
@@ -163,7 +172,21 @@ impl Lowering<'_> {
             ("sad", _, 8, true) => self.lanes::<SadS64>(i, 8, three)?,
             ("sad", _, 4, false) => self.lanes::<SadU32>(i, 4, three)?,
             ("sad", _, 4, true) => self.lanes::<SadS32>(i, 4, three)?,
-            ("prmt", "", 4, _) if i.modifiers.len() == 1 => self.lanes::<Permute>(i, 4, three)?,
+            _ => return self.unsupported(i),
+        })
+    }
+
+    fn permutation(&mut self, i: &Instruction, ty: Type) -> Result<Op, Error> {
+        let modifiers: Vec<&str> = i.modifiers.iter().map(String::as_str).collect();
+        let words = &[4; 3];
+        Ok(match (ty, &modifiers[1..]) {
+            (Type::B32, []) => self.lanes::<Permute>(i, 4, words)?,
+            (Type::B32, ["f4e"]) => self.lanes::<PermuteForward>(i, 4, words)?,
+            (Type::B32, ["b4e"]) => self.lanes::<PermuteBackward>(i, 4, words)?,
+            (Type::B32, ["rc8"]) => self.lanes::<PermuteReplicate8>(i, 4, words)?,
+            (Type::B32, ["rc16"]) => self.lanes::<PermuteReplicate16>(i, 4, words)?,
+            (Type::B32, ["ecl"]) => self.lanes::<PermuteClampLeft>(i, 4, words)?,
+            (Type::B32, ["ecr"]) => self.lanes::<PermuteClampRight>(i, 4, words)?,
             _ => return self.unsupported(i),
         })
     }

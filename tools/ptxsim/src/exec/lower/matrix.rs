@@ -4,7 +4,7 @@ use super::{Lowering, has, types};
 use crate::arith::formats::{Bf16, E4m3, E5m2, F16, Tf32};
 use crate::arith::mma::{S8, U8};
 use crate::exec::copy::{Commit, CopyAsync, WaitGroup};
-use crate::exec::matrix::{LoadMatrix, MmaF16, MmaF32, MmaInteger, StoreMatrix};
+use crate::exec::matrix::{LoadMatrix, MmaF16, MmaF32, MmaInteger, MoveMatrix, StoreMatrix};
 use crate::exec::op::Op;
 use crate::exec::special::Fixed;
 use crate::ptx::Error;
@@ -60,6 +60,12 @@ impl Lowering<'_> {
         }
         let loads = i.opcode == "ldmatrix";
         let modifiers: Vec<&str> = i.modifiers.iter().map(String::as_str).collect();
+        if i.opcode == "movmatrix" {
+            return match modifiers[..] {
+                ["sync", "aligned", "m8n8", "trans", "b16"] => self.lanes::<MoveMatrix>(i, 4, &[4]),
+                _ => self.unsupported(i),
+            };
+        }
         let ["sync", "aligned", "m8n8", count @ ("x1" | "x2" | "x4"), .., "b16"] = modifiers[..]
         else {
             return self.unsupported(i);

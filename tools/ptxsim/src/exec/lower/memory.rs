@@ -2,14 +2,16 @@
 
 use super::{Lowering, has, types};
 use crate::exec::access::{
-    Generic, Global, LOCAL_WINDOW, Load, LoadParam, LoadWords, Local, SHARED_WINDOW, Shared,
-    Space as Where, Store, StoreWords,
+    Generic, Global, LOCAL_WINDOW, Load, LoadParam, Local, SHARED_WINDOW, Shared, Space as Where,
+    Store,
 };
 use crate::exec::address::{InSpace, SPACES};
 use crate::exec::collective::Nothing;
 use crate::exec::integer::{Add64, Move64, Sub64};
 use crate::exec::op::{Access, Op};
+use crate::exec::order::Fence;
 use crate::exec::special::Fixed;
+use crate::exec::words::{LoadHalves, LoadWords, StoreHalves, StoreWords};
 use crate::ptx::Error;
 use crate::ptx::ast::{Base, Instruction, Operand, Space, Type};
 
@@ -103,9 +105,20 @@ impl Lowering<'_> {
         }
         let signed = matches!(ty, Type::S8 | Type::S16 | Type::S32 | Type::S64);
         let register_bytes = register_bytes.unwrap_or(4);
-        let access = Access { bytes, count: elements, register_bytes, signed, wide };
-        let words = (bytes, register_bytes) == (4, 4);
+        let strong = ["volatile", "relaxed", "acquire", "release", "mmio"];
+        let strong = strong.iter().any(|order| has(i, order));
+        let releases = has(i, "release") && !has(i, "cta");
+        let access =
+            Access { bytes, count: elements, register_bytes, signed, wide, strong, releases };
+        let words = (bytes, register_bytes) == (4, 4) && !strong;
+        let halves = (bytes, register_bytes) == (2, 2) && !strong;
         let place = match space {
+            Some(Space::Const) if !is_load => return self.unsupported(i),
+            Some(Space::Shared | Space::Local | Space::Const | Space::Param)
+                if i.opcode == "ldu" =>
+            {
+                return self.unsupported(i);
+            }
             Some(Space::Shared) => Where::Shared,
             Some(Space::Global | Space::Const) => Where::Global,
             Some(Space::Local) => Where::Local,
@@ -131,6 +144,9 @@ impl Lowering<'_> {
             (true, Where::Shared, true, 1) => self.op::<LoadWords<Shared, 1>>(at, source),
             (true, Where::Shared, true, 2) => self.op::<LoadWords<Shared, 2>>(at, source),
             (true, Where::Shared, true, 4) => self.op::<LoadWords<Shared, 4>>(at, source),
+            (true, Where::Global, _, 1) if halves => self.op::<LoadHalves<Global, 1>>(at, source),
+            (true, Where::Global, _, 2) if halves => self.op::<LoadHalves<Global, 2>>(at, source),
+            (true, Where::Global, _, 4) if halves => self.op::<LoadHalves<Global, 4>>(at, source),
             (true, Where::Global, ..) => self.op::<Load<Global>>(at, source),
             (true, Where::Shared, ..) => self.op::<Load<Shared>>(at, source),
             (true, Where::Local, ..) => self.op::<Load<Local>>(at, source),
@@ -141,6 +157,9 @@ impl Lowering<'_> {
             (false, Where::Shared, true, 1) => self.op::<StoreWords<Shared, 1>>(at, source),
             (false, Where::Shared, true, 2) => self.op::<StoreWords<Shared, 2>>(at, source),
             (false, Where::Shared, true, 4) => self.op::<StoreWords<Shared, 4>>(at, source),
+            (false, Where::Global, _, 1) if halves => self.op::<StoreHalves<Global, 1>>(at, source),
+            (false, Where::Global, _, 2) if halves => self.op::<StoreHalves<Global, 2>>(at, source),
+            (false, Where::Global, _, 4) if halves => self.op::<StoreHalves<Global, 4>>(at, source),
             (false, Where::Global, ..) => self.op::<Store<Global>>(at, source),
             (false, Where::Shared, ..) => self.op::<Store<Shared>>(at, source),
             (false, Where::Local, ..) => self.op::<Store<Local>>(at, source),
@@ -155,9 +174,9 @@ impl Lowering<'_> {
     fn parameter(&self, address: &Operand) -> bool {
         match address {
             Operand::Address(Base::Symbol(name), _) => {
-                self.function.params.iter().any(|p| p.name == *name)
+                self.symbols.get(name).is_some_and(|s| s.space == Space::Param)
             }
-            _ => true,
+            _ => self.function.is_entry,
         }
     }
 
@@ -193,6 +212,9 @@ impl Lowering<'_> {
                 let mut op = self.lanes::<InSpace>(i, 0, &[8])?;
                 op.immediate = number as i64;
                 Ok(op)
+            }
+            "membar" | "fence" if has(i, "gl") || has(i, "gpu") || has(i, "sys") => {
+                Ok(self.op::<Fence>(self.sink, &[]))
             }
             "prefetch" | "prefetchu" | "membar" | "fence" => Ok(self.op::<Nothing>(self.sink, &[])),
             "createpolicy" => {

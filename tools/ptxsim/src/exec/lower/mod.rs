@@ -4,11 +4,13 @@
 
 mod arithmetic;
 mod atomic;
+mod call;
 mod comparison;
 mod control;
 mod conversion;
 mod coverage;
 mod float;
+mod forms;
 mod integer;
 mod matrix;
 mod memory;
@@ -18,10 +20,12 @@ use std::collections::BTreeMap;
 
 pub use coverage::coverage;
 
+use super::call::STACK_BYTES;
+use super::collective::Nothing;
 use super::lanes::{Level, Operation};
 use super::op::{Access, Flow, Op, UNGUARDED};
 use super::special::Fixed;
-use super::{Code, Kernel, LoadedModule};
+use super::{Code, Kernel, LoadedModule, class, latency};
 use crate::memory::{Home, Memory};
 use crate::ptx::Error;
 use crate::ptx::analysis::{Analysis, analyse};
@@ -112,9 +116,15 @@ fn initialise(
 /// What lowering a function builds up.
 struct Lowering<'a> {
     function: &'a Function,
+    /// The functions that the kernel may call.
+    callees: &'a [&'a Function],
     analysis: Analysis,
     level: Level,
     symbols: BTreeMap<String, Symbol>,
+    /// Bytes of the function's variables.
+    sizes: BTreeMap<String, u32>,
+    /// Number of the function's first instruction.
+    start: u32,
     code: Code,
     /// A register that nothing reads: what has no destination goes there.
     sink: u32,
@@ -122,10 +132,14 @@ struct Lowering<'a> {
     carry: u32,
 }
 
-/// Bytes and places of what a kernel is given.
+/// Where the variables of a function lie.
 #[derive(Default)]
 struct Layout {
-    params: Vec<(usize, usize)>,
+    symbols: BTreeMap<String, Symbol>,
+    /// Offset and bytes; of a kernel in its parameter block, else among the local variables.
+    params: Vec<(u32, u32)>,
+    returns: Vec<(u32, u32)>,
+    /// Of a kernel, with the functions that it calls.
     shared: u64,
     local: u64,
 }
@@ -136,64 +150,121 @@ fn kernel(
     globals: &BTreeMap<String, Symbol>,
     level: Level,
 ) -> Result<Kernel, Error> {
-    let (mut lowering, layout) = Lowering::new(module, function, globals, level)?;
-    let registers = (lowering.analysis.register_bytes / 128).clamp(16, MOST_REGISTERS);
-    for (index, instruction) in function.body.iter().enumerate() {
-        let op = lowering.instruction(index, instruction)?;
-        lowering.code.ops.push(op);
-        lowering.code.lines.push(lines(module, instruction));
+    let callees = call::reachable(module, function);
+    let layouts = layout(module, function, &callees, globals);
+    let mut code = Code::default();
+    let mut entry = (Vec::new(), 0);
+    let mut registers = 0;
+    for (index, (layout, function)) in
+        layouts.iter().zip(std::iter::once(&function).chain(&callees)).enumerate()
+    {
+        let mut lowering = Lowering::new(function, &callees, layout, level, code)?;
+        // A function is called with what its caller keeps in registers; the most that any needs counts.
+        registers = registers.max(lowering.analysis.register_bytes / 128);
+        for (index, instruction) in function.body.iter().enumerate() {
+            let op = lowering.instruction(index, instruction)?;
+            lowering.code.ops.push(op);
+            lowering.code.lines.push(lines(module, instruction));
+            lowering.code.kinds.push(class::classify(instruction));
+        }
+        let first = lowering.start as usize;
+        latency::analyse(function, &mut lowering.code.kinds[first..]);
+        let end = lowering.end();
+        lowering.code.ops.push(end);
+        lowering.code.kinds.push(class::Kind::control());
+        let last = function.body.last().map(|i| lines(module, i)).unwrap_or_default();
+        lowering.code.lines.push(last);
+        code = lowering.code;
+        if index > 0 {
+            call::finish(&mut code, module, function, layout);
+        } else {
+            entry = (std::mem::take(&mut code.fixed), code.register_bytes);
+        }
     }
+    (code.fixed, code.register_bytes) = entry;
+    if !code.calls.is_empty() {
+        code.stack_bytes = STACK_BYTES;
+    }
+    let registers = registers.clamp(16, MOST_REGISTERS);
+    let layout = &layouts[0];
     let limits = function.limits;
     let max_threads =
         limits.max_threads.or(limits.required_threads).map_or(1024, |t| t.iter().product());
     let constants = module.variables.iter().filter(|v| v.space == Space::Const);
     Ok(Kernel {
         name: function.name.clone(),
-        params: layout.params,
+        params: layout.params.iter().map(|&(at, bytes)| (at as usize, bytes as usize)).collect(),
         static_shared_bytes: layout.shared as u32,
         local_bytes: layout.local.next_multiple_of(16) as u32,
         const_bytes: constants.map(|v| v.bytes as u32).sum(),
         registers,
         max_threads,
         limits,
-        code: lowering.code,
+        code,
     })
 }
 
-/// Shared variables of the module and of the function one after another, dynamic ones at the end;
-/// local variables and parameters likewise.
-fn layout(module: &Module, function: &Function, symbols: &mut BTreeMap<String, Symbol>) -> Layout {
-    let mut layout = Layout::default();
-    let (mut dynamic, mut dynamic_align) = (Vec::new(), 16);
-    for variable in module.variables.iter().chain(&function.variables) {
-        let end = match variable.space {
-            Space::Shared => &mut layout.shared,
-            Space::Local | Space::Param => &mut layout.local,
-            _ => continue,
-        };
-        if variable.is_extern && variable.space == Space::Shared {
-            dynamic.push(variable.name.clone());
-            dynamic_align = dynamic_align.max(variable.align);
-            continue;
+/// Shared variables of the module, the kernel and the functions that it calls one after another, dynamic
+/// ones at the end. Local variables, and parameters of calls and functions, each function's by
+/// themselves. The first layout is the kernel's.
+fn layout(
+    module: &Module,
+    kernel: &Function,
+    callees: &[&Function],
+    globals: &BTreeMap<String, Symbol>,
+) -> Vec<Layout> {
+    let mut shared = 0u64;
+    let mut place = |variable: &Variable| {
+        let at = shared.next_multiple_of(variable.align.max(1));
+        shared = at + variable.bytes;
+        (variable.name.clone(), Symbol { space: Space::Shared, at })
+    };
+    let is_dynamic = |v: &&Variable| v.is_extern && v.space == Space::Shared;
+    let is_static = |v: &&Variable| !v.is_extern && v.space == Space::Shared;
+    let mut symbols = globals.clone();
+    symbols.extend(module.variables.iter().filter(is_static).map(&mut place));
+    let functions: Vec<&Function> =
+        std::iter::once(kernel).chain(callees.iter().copied()).collect();
+    let mut layouts = Vec::new();
+    for function in &functions {
+        let mut layout = Layout { symbols: symbols.clone(), ..Layout::default() };
+        layout.symbols.extend(function.variables.iter().filter(is_static).map(&mut place));
+        let mut end = 0u64;
+        for param in &function.params {
+            let at = end.next_multiple_of(param.align.max(1));
+            let space = if function.is_entry { Space::Param } else { Space::Local };
+            layout.symbols.insert(param.name.clone(), Symbol { space, at });
+            layout.params.push((at as u32, param.bytes as u32));
+            end = at + param.bytes;
         }
-        let at = end.next_multiple_of(variable.align.max(1));
-        symbols.insert(variable.name.clone(), Symbol { space: variable.space, at });
-        *end = at + variable.bytes;
+        layout.local = if function.is_entry { 0 } else { end };
+        let mut local = |variable: &Variable| {
+            let at = layout.local.next_multiple_of(variable.align.max(1));
+            let symbol = Symbol { space: Space::Local, at };
+            layout.symbols.insert(variable.name.clone(), symbol);
+            layout.local = at + variable.bytes;
+            (at as u32, variable.bytes as u32)
+        };
+        layout.returns = function.returns.iter().map(&mut local).collect();
+        let own = function.variables.iter();
+        own.filter(|v| matches!(v.space, Space::Local | Space::Param)).for_each(|v| {
+            local(v);
+        });
+        layouts.push(layout);
     }
-    if !dynamic.is_empty() {
-        layout.shared = layout.shared.next_multiple_of(dynamic_align);
+    let all = functions.iter().flat_map(|f| &f.variables).chain(&module.variables);
+    let all = all.filter(is_dynamic);
+    if let Some(align) = all.map(|v| v.align.max(16)).max() {
+        shared = shared.next_multiple_of(align);
     }
-    for name in dynamic {
-        symbols.insert(name, Symbol { space: Space::Shared, at: layout.shared });
+    for (layout, function) in layouts.iter_mut().zip(&functions) {
+        layout.shared = shared;
+        for variable in module.variables.iter().chain(&function.variables).filter(is_dynamic) {
+            let symbol = Symbol { space: Space::Shared, at: shared };
+            layout.symbols.insert(variable.name.clone(), symbol);
+        }
     }
-    let mut end = 0u64;
-    for param in &function.params {
-        let at = end.next_multiple_of(param.align.max(1));
-        symbols.insert(param.name.clone(), Symbol { space: Space::Param, at });
-        layout.params.push((at as usize, param.bytes as usize));
-        end = at + param.bytes;
-    }
-    layout
+    layouts
 }
 
 /// The PTX line, and `file:line` of the source, innermost first.
@@ -208,24 +279,61 @@ fn lines(module: &Module, instruction: &Instruction) -> (u32, Vec<String>) {
 }
 
 impl<'a> Lowering<'a> {
+    /// Lowers `function` behind what `code` has.
     fn new(
-        module: &Module,
         function: &'a Function,
-        globals: &BTreeMap<String, Symbol>,
+        callees: &'a [&'a Function],
+        layout: &Layout,
         level: Level,
-    ) -> Result<(Self, Layout), Error> {
+        code: Code,
+    ) -> Result<Self, Error> {
         let analysis = analyse(function)?;
-        let mut symbols = globals.clone();
-        let layout = layout(module, function, &mut symbols);
-        let register_bytes = analysis.register_bytes.next_multiple_of(64);
-        let code = Code { register_bytes, ..Code::default() };
-        let mut lowering = Lowering { function, analysis, level, symbols, code, sink: 0, carry: 0 };
-        lowering.sink = lowering.reserve(256);
+        let symbols = layout.symbols.clone();
+        let sizes = function.params.iter().chain(&function.returns).chain(&function.variables);
+        let sizes = sizes.map(|v| (v.name.clone(), v.bytes as u32)).collect();
+        let start = code.ops.len() as u32;
+        let mut lowering = Lowering {
+            function,
+            callees,
+            analysis,
+            level,
+            symbols,
+            sizes,
+            start,
+            code,
+            sink: 0,
+            carry: 0,
+        };
+        lowering.code.fixed = Vec::new();
+        lowering.code.register_bytes = lowering.analysis.register_bytes.next_multiple_of(64);
+        lowering.sink = lowering.reserve(512);
         lowering.carry = lowering.reserve(64);
-        Ok((lowering, layout))
+        Ok(lowering)
+    }
+
+    /// What stands behind the last instruction.
+    fn end(&self) -> Op {
+        let flow = if self.function.is_entry { Flow::Exit } else { Flow::Return };
+        Op { flow, ..self.op::<Nothing>(self.sink, &[]) }
+    }
+
+    /// The number, among the kernel's, of an instruction of this function.
+    fn number(&self, index: usize) -> u32 {
+        self.start + index as u32
+    }
+
+    /// Where the lanes of an instruction meet again.
+    fn meet(&self, index: usize) -> u32 {
+        match self.analysis.reconverge[index] {
+            u32::MAX => u32::MAX,
+            meet => self.start + meet,
+        }
     }
 
     fn instruction(&mut self, index: usize, i: &Instruction) -> Result<Op, Error> {
+        if let Some(modifier) = forms::unknown(i) {
+            return self.refuse(i, format!("there is no .{modifier}"));
+        }
         let mut op = self.operation(index, i)?;
         if let Some(guard) = i.guard {
             op.guard = self.analysis.slots[guard.register].offset;
@@ -240,12 +348,13 @@ impl<'a> Lowering<'a> {
             "cvta" | "isspacep" | "prefetch" | "prefetchu" | "membar" | "fence"
             | "createpolicy" => self.address(i),
             "mov" | "cvt" => self.conversion(i),
+            "call" => self.call(i),
             "bra" | "brx" | "ret" | "exit" | "bar" | "barrier" | "trap" | "shfl" | "vote"
             | "match" | "redux" | "activemask" | "elect" | "griddepcontrol" | "nanosleep"
             | "pragma" => self.control(index, i),
             "atom" | "red" => self.atomic(i),
             "cp" => self.copy_async(i),
-            "ldmatrix" | "stmatrix" | "mma" => self.matrix(i),
+            "ldmatrix" | "stmatrix" | "movmatrix" | "mma" => self.matrix(i),
             _ => self.arithmetic(i),
         }
     }

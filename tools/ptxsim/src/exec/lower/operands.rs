@@ -52,9 +52,7 @@ impl Lowering<'_> {
             }
             Operand::F64(bits) => Fixed::Bits(*bits),
             Operand::Special(special) if is_fixed(special) => Fixed::Special(special.clone()),
-            Operand::Symbol(name, offset) => {
-                Fixed::Bits(self.symbol(i, name)?.0.wrapping_add_signed(*offset))
-            }
+            Operand::Symbol(name, offset) => self.address_constant(i, name, *offset)?,
             other => return self.refuse(i, format!("{other:?} cannot be read here")),
         };
         Ok(self.fixed(fixed, bytes))
@@ -73,12 +71,13 @@ impl Lowering<'_> {
         }
     }
 
-    /// The address of a variable, and its space.
-    pub(super) fn symbol(&self, i: &Instruction, name: &str) -> Result<(u64, Space), Error> {
-        match self.symbols.get(name) {
-            Some(symbol) => Ok((symbol.at, symbol.space)),
-            None => self.refuse(i, format!("the address of {name} is not supported here")),
-        }
+    /// The address of a variable plus an offset; of a local one it depends on the frame.
+    fn address_constant(&self, i: &Instruction, name: &str, offset: i64) -> Result<Fixed, Error> {
+        let Some(symbol) = self.symbols.get(name) else {
+            return self.refuse(i, format!("the address of {name} is not supported here"));
+        };
+        let at = symbol.at.wrapping_add_signed(offset);
+        Ok(if symbol.space == Space::Local { Fixed::Local(at) } else { Fixed::Bits(at) })
     }
 
     /// A result of `bytes` a lane; `_` goes to the sink.
@@ -151,8 +150,8 @@ impl Lowering<'_> {
                 }
             },
             Base::Symbol(name) => {
-                let (at, _) = self.symbol(i, name)?;
-                Ok((self.fixed(Fixed::Bits(at), 8), true, *offset))
+                let at = self.address_constant(i, name, 0)?;
+                Ok((self.fixed(at, 8), true, *offset))
             }
             Base::Absolute => Ok((self.fixed(Fixed::Bits(0), 8), true, *offset)),
         }

@@ -65,7 +65,7 @@ pub(super) fn lives(function: &Function, blocks: &[Block]) -> Vec<Life> {
 
 /// How many leading operands are results and nothing else. Those of an unknown instruction are taken for
 /// the usual: one, unless it is an address.
-fn results(instruction: &Instruction) -> usize {
+pub(crate) fn results(instruction: &Instruction) -> usize {
     let reads_first = matches!(
         instruction.opcode.as_str(),
         "bar"
@@ -89,7 +89,7 @@ fn extend(life: &mut Life, index: usize) {
     *life = Some((first.min(index), last.max(index)));
 }
 
-fn each_register(operand: &Operand, found: &mut impl FnMut(usize)) {
+pub(crate) fn each_register(operand: &Operand, found: &mut impl FnMut(usize)) {
     match operand {
         Operand::Register(index) | Operand::NotPredicate(index) => found(*index),
         Operand::Address(Base::Register(index), _) => found(*index),

@@ -1,0 +1,180 @@
+//! Sectors of global memory, 32 bytes each: how many a request touches, and which the launch touched.
+
+use super::access::Deed;
+use super::lanes::{FULL, LANES, Lanes, each};
+use crate::memory::Memory;
+
+pub const SECTOR: u64 = 32;
+/// Sectors of a page of the tables.
+const PAGE: usize = 2048;
+
+/// What blocks of one host thread touched. A page's entry appears with its first access.
+pub struct Sectors {
+    base: u64,
+    /// Per page, its index in `pages` and 1, or 0.
+    index: Vec<u32>,
+    pages: Vec<Page>,
+    /// Number of the running block, from 1.
+    block: u32,
+    /// Sectors that blocks read, each once per block.
+    pub block_reads: u64,
+}
+
+struct Page {
+    number: usize,
+    /// Per sector, the last block that read it; 0: none.
+    reads: Box<[u32; PAGE]>,
+    /// A bit per sector.
+    writes: Box<[u64; PAGE / 64]>,
+}
+
+impl Sectors {
+    pub fn new(memory: &Memory) -> Self {
+        let pages = memory.len().div_ceil(SECTOR * PAGE as u64) as usize;
+        Self {
+            base: memory.base(),
+            index: vec![0; pages + 1],
+            pages: Vec::new(),
+            block: 0,
+            block_reads: 0,
+        }
+    }
+
+    pub fn next_block(&mut self) {
+        self.block += 1;
+    }
+
+    /// The sectors of a request; elements do not cross any, unless they are larger.
+    pub fn touch(&mut self, at: &Lanes<u64>, mask: u32, bytes: u64, deed: Deed) -> u64 {
+        if mask == FULL && dense(at, bytes) {
+            let start = at[0].wrapping_sub(self.base);
+            let sectors = start / SECTOR..=start.saturating_add(LANES as u64 * bytes - 1) / SECTOR;
+            sectors.clone().for_each(|sector| self.mark(sector as usize, deed));
+            return sectors.end() - sectors.start() + 1;
+        }
+        let mut seen = [0u64; 64];
+        let (mut count, mut last, mut highest) = (0, u64::MAX, 0);
+        for lane in each(mask) {
+            let offset = at[lane].wrapping_sub(self.base);
+            for sector in offset / SECTOR..=offset.saturating_add(bytes - 1) / SECTOR {
+                if sector == last {
+                    continue;
+                }
+                last = sector;
+                // Ascending addresses need no search.
+                if count > 0 && sector <= highest && seen[..count].contains(&sector) {
+                    continue;
+                }
+                highest = highest.max(sector);
+                if count < seen.len() {
+                    seen[count] = sector;
+                    count += 1;
+                }
+            }
+        }
+        for &sector in &seen[..count] {
+            self.mark(sector as usize, deed);
+        }
+        count as u64
+    }
+
+    fn mark(&mut self, sector: usize, deed: Deed) {
+        let (page, at) = (sector / PAGE, sector % PAGE);
+        // An address outside device memory is the checks' to report.
+        let Some(&index) = self.index.get(page) else { return };
+        let page = match index {
+            0 => self.page(page),
+            index => index as usize - 1,
+        };
+        let page = &mut self.pages[page];
+        if deed != Deed::Read {
+            page.writes[at / 64] |= 1 << (at % 64);
+        }
+        match deed {
+            Deed::Read if page.reads[at] != self.block => {
+                page.reads[at] = self.block;
+                self.block_reads += 1;
+            }
+            // L2 works on it, and no block keeps it.
+            Deed::Atomic if page.reads[at] == 0 => page.reads[at] = u32::MAX,
+            _ => {}
+        }
+    }
+
+    /// Index of a new page.
+    #[cold]
+    fn page(&mut self, number: usize) -> usize {
+        let page = Page { number, reads: Box::new([0; PAGE]), writes: Box::new([0; PAGE / 64]) };
+        self.pages.push(page);
+        self.index[number] = self.pages.len() as u32;
+        self.pages.len() - 1
+    }
+
+    /// Takes in what another host thread's blocks touched.
+    pub fn merge(&mut self, other: Sectors) {
+        self.block_reads += other.block_reads;
+        for theirs in other.pages {
+            let mine = match self.index[theirs.number] {
+                0 => self.page(theirs.number),
+                index => index as usize - 1,
+            };
+            let mine = &mut self.pages[mine];
+            for (mine, theirs) in mine.reads.iter_mut().zip(theirs.reads.iter()) {
+                *mine |= theirs;
+            }
+            for (mine, theirs) in mine.writes.iter_mut().zip(theirs.writes.iter()) {
+                *mine |= theirs;
+            }
+        }
+    }
+
+    /// Distinct sectors that were read, and written.
+    pub fn unique(&self) -> (u64, u64) {
+        let reads = self.pages.iter().flat_map(|p| p.reads.iter()).filter(|&&block| block != 0);
+        let writes = self.pages.iter().flat_map(|p| p.writes.iter());
+        (reads.count() as u64, writes.map(|bits| u64::from(bits.count_ones())).sum())
+    }
+}
+
+/// Whether lanes lie side by side.
+#[inline(always)]
+fn dense(at: &Lanes<u64>, bytes: u64) -> bool {
+    let mut differ = 0;
+    for (i, &address) in at.iter().enumerate() {
+        differ |= address ^ at[0].wrapping_add(i as u64 * bytes);
+    }
+    differ == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_blocks_and_launches_count_sectors_apart() {
+        let memory = Memory::new(1 << 20).unwrap();
+        let base = memory.base();
+        let mut sectors = Sectors::new(&memory);
+        let strided = |stride: u64| std::array::from_fn(|i| base + i as u64 * stride);
+        sectors.next_block();
+        // 32 words side by side: 128 bytes. One per 64 bytes: a sector each. 16 bytes each: 512 bytes.
+        assert_eq!(sectors.touch(&strided(4), FULL, 4, Deed::Read), 4);
+        assert_eq!(sectors.touch(&strided(64), FULL, 4, Deed::Read), 32);
+        assert_eq!(sectors.touch(&strided(16), FULL, 16, Deed::Write(&[])), 16);
+        assert_eq!(sectors.touch(&[base; 32], FULL, 4, Deed::Read), 1);
+        assert_eq!(
+            sectors.touch(&std::array::from_fn(|i| base + 124 - 4 * i as u64), FULL, 4, Deed::Read),
+            4
+        );
+        // Reads: sectors 0 to 3, and every other to 62, of which 0 and 2 are among the first four.
+        assert_eq!((sectors.block_reads, sectors.unique()), (34, (34, 16)));
+        let mut other = Sectors::new(&memory);
+        other.next_block();
+        other.touch(&strided(4), 0x1FF, 4, Deed::Read);
+        other.touch(&[base + 8192; 32], FULL, 4, Deed::Atomic);
+        other.touch(&std::array::from_fn(|i| base + 4096 + i as u64 * 4), FULL, 4, Deed::Read);
+        sectors.merge(other);
+        // 9 words are 2 sectors, known here; four are new. The atomic's one is read and written, in L2.
+        assert_eq!((sectors.block_reads, sectors.unique()), (40, (39, 17)));
+    }
+}
