@@ -10,3 +10,13 @@
 
 // layer_norm: a warp does a row; warps of a block.
 #define NORM_WARPS 4
+
+// attention: keys of a stage, of which there are two; query rows of a warp, and most warps of a block.
+#define ATTENTION_KEYS 64
+#define ATTENTION_ROWS 16
+#define ATTENTION_WARPS 4
+// Elements after each row in shared memory: rows then begin an odd number of 16-byte units apart, so the
+// eight rows of an 8x8 matrix lie in different banks.
+#define ATTENTION_PAD 8
+// attention_plain: a warp does 32 columns of a query; warps of a block.
+#define ATTENTION_PLAIN_WARPS 4

@@ -5,6 +5,7 @@
 //! needed to build or to start. Errors of a kernel show at the next [`Device::read`].
 
 mod arena;
+mod attention;
 mod driver;
 mod embed;
 mod graph;
@@ -47,6 +48,7 @@ pub struct Cuda {
     driver: Arc<Driver>,
     arena: Arc<Arena>,
     graphs: Mutex<Graphs>,
+    attention: attention::Kernels,
     embed: embed::Kernels,
     norm: norm::Kernels,
     image: image::Kernels,
@@ -66,6 +68,7 @@ impl Cuda {
         };
         let d = &*driver;
         Ok(Cuda {
+            attention: attention::Kernels::load(d, load("attention")?)?,
             embed: embed::Kernels::load(d, load("embed")?)?,
             norm: norm::Kernels::load(d, load("norm")?)?,
             image: image::Kernels::load(d, load("image")?)?,
@@ -248,7 +251,7 @@ impl Device for Cuda {
         v: Heads<'_, Buffer>,
         sizes: Attention,
     ) -> Result<()> {
-        todo!()
+        self.submit(self.attention.attention(out, q, k, v, sizes))
     }
 
     fn conv2d(
