@@ -272,7 +272,9 @@ impl Device for Cuda {
         norm: &Norm<Buffer>,
         groups: usize,
     ) -> Result<()> {
-        todo!()
+        let [moments, apply] = self.norm.group_norm_silu(out, x, norm, groups);
+        self.submit(moments)?;
+        self.submit(apply)
     }
 
     fn guide_and_sample(
