@@ -28,3 +28,9 @@
 #define GROUP_WRITES 8
 #define GROUP_PIECES 512
 #define GROUP_SLOTS 65536
+
+// guide_and_sample: a block does a row. remask: one block does all positions.
+#define SAMPLE_THREADS 256
+#define REMASK_THREADS 1024
+// Bits of a radix select's digits, of which a sort key has three and an index two.
+#define SELECT_BITS 11

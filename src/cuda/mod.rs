@@ -12,6 +12,7 @@ mod graph;
 mod image;
 mod kernel;
 mod norm;
+mod sample;
 
 /// The constants of `kernels/launch.h`.
 mod launch {
@@ -52,6 +53,7 @@ pub struct Cuda {
     embed: embed::Kernels,
     norm: norm::Kernels,
     image: image::Kernels,
+    sample: sample::Kernels,
 }
 
 impl Cuda {
@@ -72,6 +74,7 @@ impl Cuda {
             embed: embed::Kernels::load(d, load("embed")?)?,
             norm: norm::Kernels::load(d, load("norm")?)?,
             image: image::Kernels::load(d, load("image")?)?,
+            sample: sample::Kernels::load(d, load("sample")?)?,
             arena: Arena::new(driver.clone()),
             graphs: Mutex::default(),
             driver,
@@ -283,11 +286,11 @@ impl Device for Cuda {
         logits: &Tensor<Buffer>,
         sampling: Sampling,
     ) -> Result<()> {
-        todo!()
+        self.submit(self.sample.guide_and_sample(masked, logits, sampling))
     }
 
     fn remask(&self, masked: &mut Masked<Buffer>, remask: Remask) -> Result<()> {
-        todo!()
+        self.submit(self.sample.remask(masked, remask))
     }
 
     fn nearest_code(

@@ -31,7 +31,7 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (n, v) in [(1, 1), (3, 15), (2, 33), (5, 64), (40, 257), (17, 1024), (4, 8192)] {
+    for (n, v) in [(1, 1), (3, 15), (2, 33), (5, 64), (40, 257), (17, 1024), (4, 8192), (2, 5003)] {
         for (guidance, temperature) in [(1.0, 1.0), (3.0, 0.0), (7.5, 0.6), (0.0, 2.0)] {
             for top_k in [0, 1, 10, 200] {
                 for coarse in [false, true] {
@@ -154,7 +154,8 @@ fn draws_follow_the_distribution() {
 
 #[test]
 fn remask_agrees_with_the_judge() {
-    for (n, keep) in [(1, 0), (2, 1), (16, 15), (33, 10), (100, 0), (100, 99), (1024, 300)] {
+    let sizes = [(1, 0), (2, 1), (16, 15), (33, 10), (100, 0), (100, 99), (1024, 300)];
+    for (n, keep) in sizes.into_iter().chain([(1025, 1024), (4096, 1), (4096, 2500)]) {
         for temperature in [0.0, 4.5] {
             for ties in [false, true] {
                 let case = (n, keep, temperature, ties);
