@@ -34,3 +34,12 @@
 #define REMASK_THREADS 1024
 // Bits of a radix select's digits, of which a sort key has three and an index two.
 #define SELECT_BITS 11
+
+// nearest_code: latent rows and codes of a block's tile, channels of a stage; a thread compares 4 rows with
+// 4 codes. Rows times parts of the codebook whose results can be kept.
+#define NEAREST_ROWS 32
+#define NEAREST_CODES 128
+#define NEAREST_CHANNELS 16
+#define NEAREST_SLOTS 65536
+// nearest_merge: threads of a block, a row each.
+#define NEAREST_MERGE_THREADS 64

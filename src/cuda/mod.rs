@@ -6,6 +6,7 @@
 
 mod arena;
 mod attention;
+mod codebook;
 mod driver;
 mod embed;
 mod graph;
@@ -50,6 +51,7 @@ pub struct Cuda {
     arena: Arc<Arena>,
     graphs: Mutex<Graphs>,
     attention: attention::Kernels,
+    codebook: codebook::Kernels,
     embed: embed::Kernels,
     norm: norm::Kernels,
     image: image::Kernels,
@@ -71,6 +73,7 @@ impl Cuda {
         let d = &*driver;
         Ok(Cuda {
             attention: attention::Kernels::load(d, load("attention")?)?,
+            codebook: codebook::Kernels::load(d, load("codebook")?)?,
             embed: embed::Kernels::load(d, load("embed")?)?,
             norm: norm::Kernels::load(d, load("norm")?)?,
             image: image::Kernels::load(d, load("image")?)?,
@@ -299,7 +302,7 @@ impl Device for Cuda {
         z: &Tensor<Buffer>,
         codebook: &Tensor<Buffer>,
     ) -> Result<()> {
-        todo!()
+        self.codebook.nearest_code(ids, z, codebook).try_for_each(|launch| self.submit(launch))
     }
 
     fn load_rgb8(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Result<()> {
