@@ -21,8 +21,8 @@
 // attention_plain: a warp does 32 columns of a query; warps of a block.
 #define ATTENTION_PLAIN_WARPS 4
 
-// group_norm_silu: threads of a block; pixels a thread reads for statistics, and writes; most pieces that
-// images are cut into for statistics, and moments of pieces that can be kept.
+// group_norm_silu: threads of a block; pixels a thread reads at a time for statistics, and writes; most
+// pieces that images are cut into for statistics, and moments of pieces that can be kept.
 #define GROUP_THREADS 256
 #define GROUP_READS 4
 #define GROUP_WRITES 8

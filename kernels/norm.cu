@@ -79,18 +79,18 @@ __device__ __forceinline__ void load_channels(float (&to)[Width], const bf16* fr
     }
 }
 
-// A block's pixels, of image blockIdx.y: as many for each block, none without any.
+// Pixels of a piece: as many for each block, fewer for the last.
 struct Piece {
-    unsigned int size, first, end;
+    unsigned int first, end;
 
     __device__ Piece(unsigned int pixels, unsigned int piece) {
-        size = (pixels + gridDim.x - 1) / gridDim.x;
+        const unsigned int size = (pixels + gridDim.x - 1) / gridDim.x;
         first = piece * size;
         end = min(first + size, pixels);
     }
 };
 
-// sums[g] = the sum over a piece and the channels of group g of x, or of (x - means[g])^2.
+// sums[g] = the sum over pixels first .. end and the channels of group g of x, or of (x - means[g])^2.
 //
 // A thread keeps to the same Width channels and a block reads whole rows. Sums are taken per thread, then
 // over the rows of threads, then over channels: an order that depends on the shape alone.
@@ -98,7 +98,7 @@ struct Piece {
 //   channel_sums [channels]
 template <int Width, bool Squares>
 __device__ void sum_groups(float* sums, const float* means, float* columns, float* channel_sums, const bf16* x,
-                           const Piece& piece, unsigned int channels, unsigned int groups) {
+                           unsigned int first, unsigned int end, unsigned int channels, unsigned int groups) {
     const unsigned int vectors = channels / Width, size = channels / groups;
     for (unsigned int begin = 0; begin < vectors; begin += GROUP_THREADS) {
         const unsigned int width = min(vectors - begin, GROUP_THREADS), rows = GROUP_THREADS / width;
@@ -106,10 +106,16 @@ __device__ void sum_groups(float* sums, const float* means, float* columns, floa
         if (row < rows) {
             const unsigned int c = (begin + vector) * Width;
             float sum[Width] = {}, mean[Width] = {};
-            if (Squares)
-                for (int i = 0; i < Width; i++) mean[i] = means[(c + i) / size];
+            if (Squares) {
+                unsigned int g = c / size, left = size - c % size;
+#pragma unroll
+                for (int i = 0; i < Width; i++) {
+                    mean[i] = means[g];
+                    if (--left == 0) left = size, g++;
+                }
+            }
 #pragma unroll 4
-            for (unsigned int p = piece.first + row; p < piece.end; p += rows) {
+            for (unsigned int p = first + row; p < end; p += rows) {
                 float v[Width];
                 load_channels(v, x + static_cast<size_t>(p) * channels + c);
 #pragma unroll
@@ -135,57 +141,77 @@ __device__ void sum_groups(float* sums, const float* means, float* columns, floa
     __syncthreads();
 }
 
-// Merges the moments of an image's pieces: N mean = sum n mean_i, N var = sum squares_i + n (mean_i - mean)^2.
-// One block; columns [GROUP_THREADS] in shared memory.
-__device__ void merge_pieces(float2* moments, float* columns, unsigned int pixels, unsigned int groups,
+// Merges the moments of an image's pieces, about the first one's mean m: N (mean - m) = sum n (mean_i - m),
+// N var = sum squares_i + n (mean_i - m)^2 - N (mean - m)^2. Of the precision of a sum, the difference loses
+// at most the factor of the number of pieces, where the first is far from all others.
+// One block; sums [GROUP_THREADS] in shared memory.
+__device__ void merge_pieces(float2* moments, float2* sums, unsigned int pixels, unsigned int groups,
                              unsigned int size, float epsilon) {
     const unsigned int pieces = gridDim.x, width = min(groups, GROUP_THREADS), rows = GROUP_THREADS / width;
     const unsigned int row = threadIdx.x / width, column = threadIdx.x % width;
     for (unsigned int begin = 0; begin < groups; begin += width) {
         const unsigned int g = begin + column;
         const bool inside = row < rows && g < groups;
-        float mean = 0.0f, squares = 0.0f;
-        for (int pass = 0; pass < 2; pass++) {
-            float sum = 0.0f;
-            for (unsigned int i = row; i < pieces && inside; i += rows) {
+        const float pivot = inside ? __ldcg(moments + g).x : 0.0f;
+        float2 sum = make_float2(0.0f, 0.0f);
+        if (inside) {
+#pragma unroll 8
+            for (unsigned int i = row; i < pieces; i += rows) {
                 const float2 moment = __ldcg(moments + i * groups + g);
                 const Piece piece(pixels, i);
-                const float n = piece.end - piece.first, delta = moment.x - mean;
-                sum += pass ? moment.y + delta * delta * (n * size) : moment.x * n;
+                const float n = piece.end - piece.first, delta = moment.x - pivot;
+                sum.x += n * delta;
+                sum.y += moment.y / size + n * (delta * delta);
             }
-            columns[threadIdx.x] = sum;
-            __syncthreads();
-            sum = 0.0f;
-            for (unsigned int r = 0; r < rows; r++) sum += columns[r * width + column];
-            (pass ? squares : mean) = sum / pixels;
-            __syncthreads();
         }
-        if (inside && row == 0) moments[g] = make_float2(mean, 1.0f / sqrtf(squares / size + epsilon));
+        sums[threadIdx.x] = sum;
+        __syncthreads();
+        if (inside && row == 0) {
+            for (unsigned int r = 1; r < rows; r++) {
+                sum.x += sums[r * width + column].x;
+                sum.y += sums[r * width + column].y;
+            }
+            const float delta = sum.x / pixels, var = fmaxf(sum.y / pixels - delta * delta, 0.0f);
+            moments[g] = make_float2(pivot + delta, 1.0f / sqrtf(var + epsilon));
+        }
+        __syncthreads();
     }
 }
 
-// Statistics for `group_norm_apply`, which follows: every block leaves its piece's moments, mean first and
-// then the squares about it (the piece is in L1 by then); the last to arrive merges them.
+// Statistics for `group_norm_apply`, which follows. Every block leaves the moments of its piece, taken a few
+// pixels at a time so that the second pass over them, for the squares about their mean, finds them in L1, and
+// merged in order (Chan et al., 1983). The last block to arrive merges the pieces.
 //   x [images, pixels, channels] bf16, aligned to 16 bytes; Width divides channels
 // Grid (pieces, images) without an empty piece, pieces * images * groups at most GROUP_SLOTS; block
-// GROUP_THREADS; shared memory GROUP_THREADS * Width + channels + 2 * groups f32.
+// GROUP_THREADS; shared memory GROUP_THREADS * Width + channels + 4 * groups f32, at least
+// 2 * GROUP_THREADS.
 template <int Width>
 __device__ __forceinline__ void group_norm_moments(const bf16* x, unsigned int pixels, unsigned int channels,
                                                    unsigned int groups, float epsilon) {
-    extern __shared__ float memory[];
+    extern __shared__ __align__(16) float memory[];
     __shared__ bool last;
     float *columns = memory, *channel_sums = columns + GROUP_THREADS * Width, *means = channel_sums + channels,
-          *squares = means + groups;
+          *squares = means + groups, *all_means = squares + groups, *all_squares = all_means + groups;
     const Piece piece(pixels, blockIdx.x);
-    const unsigned int size = channels / groups;
-    const float count = (piece.end - piece.first) * size;
+    const unsigned int size = channels / groups, step = GROUP_READS * max(GROUP_THREADS * Width / channels, 1);
     x += static_cast<size_t>(blockIdx.y) * pixels * channels;
-    sum_groups<Width, false>(means, means, columns, channel_sums, x, piece, channels, groups);
-    for (unsigned int g = threadIdx.x; g < groups; g += GROUP_THREADS) means[g] /= count;
-    __syncthreads();
-    sum_groups<Width, true>(squares, means, columns, channel_sums, x, piece, channels, groups);
+    for (unsigned int first = piece.first; first < piece.end; first += step) {
+        const unsigned int end = min(first + step, piece.end);
+        const float n = (end - first) * size, before = (first - piece.first) * size, part = n / (before + n);
+        sum_groups<Width, false>(means, means, columns, channel_sums, x, first, end, channels, groups);
+        for (unsigned int g = threadIdx.x; g < groups; g += GROUP_THREADS) means[g] /= n;
+        __syncthreads();
+        sum_groups<Width, true>(squares, means, columns, channel_sums, x, first, end, channels, groups);
+        for (unsigned int g = threadIdx.x; g < groups; g += GROUP_THREADS) {
+            const bool any = before > 0.0f;
+            const float delta = any ? means[g] - all_means[g] : 0.0f;
+            all_means[g] = any ? all_means[g] + delta * part : means[g];
+            all_squares[g] = any ? all_squares[g] + squares[g] + delta * delta * (before * part) : squares[g];
+        }
+    }
     for (unsigned int g = threadIdx.x; g < groups; g += GROUP_THREADS)
-        group_moments[(blockIdx.y * gridDim.x + blockIdx.x) * groups + g] = make_float2(means[g], squares[g]);
+        group_moments[(blockIdx.y * gridDim.x + blockIdx.x) * groups + g] =
+            make_float2(all_means[g], all_squares[g]);
 
     __threadfence();
     __syncthreads();
@@ -195,7 +221,8 @@ __device__ __forceinline__ void group_norm_moments(const bf16* x, unsigned int p
     if (!last) return;
     __threadfence();
     for (unsigned int image = 0; image < gridDim.y; image++)
-        merge_pieces(group_moments + image * gridDim.x * groups, columns, pixels, groups, size, epsilon);
+        merge_pieces(group_moments + image * gridDim.x * groups, reinterpret_cast<float2*>(memory), pixels, groups,
+                     size, epsilon);
 }
 
 // out = y / (1 + exp(-y)), y = (x - mean) / sqrt(var + epsilon) * weight + bias, statistics over the

@@ -24,11 +24,14 @@ pub(super) struct Kernels {
 struct GroupNorm {
     /// Channels of a thread.
     width: u32,
-    /// x, pixels, channels, groups, epsilon
-    moments: Kernel<(u64, u32, u32, u32, f32)>,
-    /// out, x, weight, bias, pixels, channels, groups, pieces
-    apply: Kernel<(u64, u64, u64, u64, u32, u32, u32, u32)>,
+    moments: Moments,
+    apply: Apply,
 }
+
+/// x, pixels, channels, groups, epsilon
+type Moments = Kernel<(u64, u32, u32, u32, f32)>;
+/// out, x, weight, bias, pixels, channels, groups, pieces
+type Apply = Kernel<(u64, u64, u64, u64, u32, u32, u32, u32)>;
 
 impl Kernels {
     pub fn load(driver: &Driver, module: CUmodule) -> Result<Self> {
@@ -89,7 +92,7 @@ impl Kernels {
         let most = GROUP_PIECES.min(GROUP_SLOTS / (images * groups) as u32).max(1);
         let pieces = pieces(pixels, blocks(pixels, GROUP_READS * rows).min(most));
         let (channels, groups) = (channels as u32, groups as u32);
-        let shared = 4 * (GROUP_THREADS * width + channels + 2 * groups);
+        let shared = 4 * (GROUP_THREADS * width + channels + 4 * groups).max(2 * GROUP_THREADS);
         let address = x.buffer.address();
         let arguments = (address, pixels as u32, channels, groups, norm.epsilon);
         let first = moments.on([pieces, images as u32, 1], GROUP_THREADS, shared, arguments);

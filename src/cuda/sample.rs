@@ -11,11 +11,14 @@ use crate::error::Result;
 use crate::rng::NoiseKey;
 use crate::tensor::Tensor;
 
+/// sampled, confidence, logits, positions, v, guidance, temperature, top_k, seed, step
+type Sample = Kernel<(u64, u64, u64, u64, u32, f32, f32, u32, u64, u32)>;
+/// tokens, positions, remaining, sampled, confidence, n, keep_masked, temperature, mask_token, seed, step
+type Mask = Kernel<(u64, u64, u64, u64, u64, u32, u32, f32, u32, u64, u32)>;
+
 pub(super) struct Kernels {
-    /// sampled, confidence, logits, positions, v, guidance, temperature, top_k, seed, step
-    guide_and_sample: Kernel<(u64, u64, u64, u64, u32, f32, f32, u32, u64, u32)>,
-    /// tokens, positions, remaining, sampled, confidence, n, keep_masked, temperature, mask_token, seed, step
-    remask: Kernel<(u64, u64, u64, u64, u64, u32, u32, f32, u32, u64, u32)>,
+    guide_and_sample: Sample,
+    remask: Mask,
 }
 
 /// Step and stage as the noise takes them.
