@@ -37,12 +37,14 @@ __device__ __forceinline__ void load_rows(unsigned int to, const Operand& x, uns
     }
 }
 
-// out = softmax(q k^T / sqrt(head_dim)) v for ATTENTION_ROWS queries a warp, in one pass over the keys.
+// out = softmax(q k^T / sqrt(head_dim)) v for M times ATTENTION_ROWS queries a warp, in one pass over the
+// keys. At M = 2 every operand that is read from shared memory serves two products, which is what large
+// images wait for; at M = 1 there are more blocks.
 //
 // Scores are taken in base 2 (`scale` = log2(e) / sqrt(head_dim)) and kept in f32 registers, with a running
 // maximum and sum. Probabilities become bf16 for the second product; their sum is taken of what they have
 // become, so that weights add up to 1. Keys come in double-buffered stages; stage 1 holds the queries first.
-template <int D>
+template <int D, int M>
 __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Operand& k, const Operand& v,
                                           unsigned int queries, unsigned int length, unsigned int head_dim,
                                           unsigned int out_stride, float scale) {
@@ -51,7 +53,7 @@ __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Ope
     extern __shared__ __align__(128) unsigned char tiles[];  // [2 stages][keys, values][ATTENTION_KEYS][ROW]
     const unsigned int base = shared_address(tiles);
     const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const unsigned int rows = blockDim.x / 32 * ATTENTION_ROWS, first = blockIdx.x * rows;
+    const unsigned int rows = blockDim.x / 32 * ATTENTION_ROWS * M, first = blockIdx.x * rows;
 
     load_rows<D>(base + 2 * TILE, q, first, queries, rows, head_dim);
     load_rows<D>(base, k, 0, length, ATTENTION_KEYS, head_dim);
@@ -59,15 +61,20 @@ __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Ope
     cp_async_commit();
     cp_async_wait<0>();
     __syncthreads();
-    unsigned int query[D / 16][4];
+    const unsigned int mine = warp * ATTENTION_ROWS * M;  // the warp's first row in the block
+    unsigned int query[M][D / 16][4];
 #pragma unroll
-    for (int c = 0; c < D / 16; c++)
-        ldmatrix_x4(query[c], base + 2 * TILE + (warp * ATTENTION_ROWS + lane % 16) * ROW + 32 * c + lane / 16 * 16);
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int c = 0; c < D / 16; c++)
+            ldmatrix_x4(query[m][c], base + 2 * TILE + (mine + 16 * m + lane % 16) * ROW + 32 * c + lane / 16 * 16);
     __syncthreads();
 
-    float sums[D / 8][4] = {};                               // [16, D] of a warp, not yet divided
-    float largest[2] = {MINUS_INFINITY, MINUS_INFINITY};     // of rows lane/4 and 8 more, before scaling
-    float total[2] = {0.0f, 0.0f};                           // of this lane's columns
+    float sums[M][D / 8][4] = {};       // [16 M, D] of a warp, not yet divided
+    float largest[M][2], total[M][2];   // of rows lane/4 and 8 more, before scaling; of this lane's columns
+#pragma unroll
+    for (int m = 0; m < M; m++)
+        largest[m][0] = largest[m][1] = MINUS_INFINITY, total[m][0] = total[m][1] = 0.0f;
     const unsigned int stages = (length + ATTENTION_KEYS - 1) / ATTENTION_KEYS;
     for (unsigned int stage = 0; stage < stages; stage++) {
         const unsigned int key = stage * ATTENTION_KEYS;
@@ -79,56 +86,68 @@ __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Ope
         }
         cp_async_commit();
 
-        float score[ATTENTION_KEYS / 8][4] = {};  // [16, ATTENTION_KEYS] of a warp
+        float score[M][ATTENTION_KEYS / 8][4] = {};  // [16 M, ATTENTION_KEYS] of a warp
 #pragma unroll
         for (int c = 0; c < D / 16; c++)
 #pragma unroll
             for (int j = 0; j < ATTENTION_KEYS / 16; j++) {
                 unsigned int b[4];
                 ldmatrix_x4(b, keys + (16 * j + lane / 16 * 8 + lane % 8) * ROW + 32 * c + lane / 8 % 2 * 16);
-                mma_bf16_m16n8k16(score[2 * j], query[c], b[0], b[1]);
-                mma_bf16_m16n8k16(score[2 * j + 1], query[c], b[2], b[3]);
+#pragma unroll
+                for (int m = 0; m < M; m++) {
+                    mma_bf16_m16n8k16(score[m][2 * j], query[m][c], b[0], b[1]);
+                    mma_bf16_m16n8k16(score[m][2 * j + 1], query[m][c], b[2], b[3]);
+                }
             }
         if (key + ATTENTION_KEYS > length) {
 #pragma unroll
             for (int j = 0; j < ATTENTION_KEYS / 8; j++)
 #pragma unroll
                 for (int e = 0; e < 4; e++)
-                    if (key + 8 * j + lane % 4 * 2 + e % 2 >= length) score[j][e] = MINUS_INFINITY;
+                    if (key + 8 * j + lane % 4 * 2 + e % 2 >= length)
+#pragma unroll
+                        for (int m = 0; m < M; m++) score[m][j][e] = MINUS_INFINITY;
         }
 
-        float before[2] = {largest[0], largest[1]}, offset[2];
+        float offset[M][2];
 #pragma unroll
-        for (int j = 0; j < ATTENTION_KEYS / 8; j++)
+        for (int m = 0; m < M; m++)
 #pragma unroll
-            for (int e = 0; e < 4; e++) largest[e / 2] = fmaxf(largest[e / 2], score[j][e]);
+            for (int h = 0; h < 2; h++) {
+                const float before = largest[m][h];
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
-            largest[h] = row_max(largest[h]);
-            offset[h] = -largest[h] * scale;
-            const float shrink = exp2_approx(fmaf(before[h], scale, offset[h]));
-            total[h] *= shrink;
+                for (int j = 0; j < ATTENTION_KEYS / 8; j++)
+                    largest[m][h] = fmaxf(largest[m][h], fmaxf(score[m][j][2 * h], score[m][j][2 * h + 1]));
+                largest[m][h] = row_max(largest[m][h]);
+                offset[m][h] = -largest[m][h] * scale;
+                const float shrink = exp2_approx(fmaf(before, scale, offset[m][h]));
+                total[m][h] *= shrink;
 #pragma unroll
-            for (int c = 0; c < D / 8; c++) sums[c][2 * h] *= shrink, sums[c][2 * h + 1] *= shrink;
-        }
+                for (int c = 0; c < D / 8; c++) sums[m][c][2 * h] *= shrink, sums[m][c][2 * h + 1] *= shrink;
+            }
 
 #pragma unroll
         for (int j = 0; j < ATTENTION_KEYS / 16; j++) {
             // Two 8-column sums are laid out as one 16-column operand.
-            unsigned int p[4];
+            unsigned int p[M][4];
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const float* s = &score[2 * j + i / 2][i % 2 * 2];
-                p[i] = pack2(exp2_approx(fmaf(s[0], scale, offset[i % 2])),
-                             exp2_approx(fmaf(s[1], scale, offset[i % 2])));
-                total[i % 2] += __uint_as_float(p[i] << 16) + __uint_as_float(p[i] & 0xFFFF0000u);
-            }
+            for (int m = 0; m < M; m++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    const float* s = &score[m][2 * j + i / 2][i % 2 * 2];
+                    p[m][i] = pack2(exp2_approx(fmaf(s[0], scale, offset[m][i % 2])),
+                                    exp2_approx(fmaf(s[1], scale, offset[m][i % 2])));
+                    total[m][i % 2] += __uint_as_float(p[m][i] << 16) + __uint_as_float(p[m][i] & 0xFFFF0000u);
+                }
 #pragma unroll
             for (int c = 0; c < D / 16; c++) {
                 unsigned int b[4];
                 ldmatrix_x4_trans(b, values + (16 * j + lane % 16) * ROW + 32 * c + lane / 16 * 16);
-                mma_bf16_m16n8k16(sums[2 * c], p, b[0], b[1]);
-                mma_bf16_m16n8k16(sums[2 * c + 1], p, b[2], b[3]);
+#pragma unroll
+                for (int m = 0; m < M; m++) {
+                    mma_bf16_m16n8k16(sums[m][2 * c], p[m], b[0], b[1]);
+                    mma_bf16_m16n8k16(sums[m][2 * c + 1], p[m], b[2], b[3]);
+                }
             }
         }
         cp_async_wait<0>();
@@ -136,22 +155,23 @@ __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Ope
     }
 
     // Through shared memory, each warp its own rows, so that stores are 16 bytes.
-    unsigned char* mine = tiles + warp * ATTENTION_ROWS * ROW;
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-        const float divisor = row_sum(total[h]);
+    for (int m = 0; m < M; m++)
 #pragma unroll
-        for (int c = 0; c < D / 8; c++)
-            *reinterpret_cast<unsigned int*>(mine + (8 * h + lane / 4) * ROW + 16 * c + lane % 4 * 4) =
-                pack2(sums[c][2 * h] / divisor, sums[c][2 * h + 1] / divisor);
-    }
+        for (int h = 0; h < 2; h++) {
+            const float divisor = row_sum(total[m][h]);
+            unsigned char* row = tiles + (mine + 16 * m + 8 * h + lane / 4) * ROW;
+#pragma unroll
+            for (int c = 0; c < D / 8; c++)
+                *reinterpret_cast<unsigned int*>(row + 16 * c + lane % 4 * 4) =
+                    pack2(sums[m][c][2 * h] / divisor, sums[m][c][2 * h + 1] / divisor);
+        }
     __syncwarp();
-    for (unsigned int i = lane; i < ATTENTION_ROWS * (D / 8); i += 32) {
-        const unsigned int row = i / (D / 8), column = i % (D / 8) * 8;
-        const unsigned int query = first + warp * ATTENTION_ROWS + row;
-        if (query < queries && column < head_dim)
-            *reinterpret_cast<uint4*>(out + static_cast<size_t>(query) * out_stride + column) =
-                *reinterpret_cast<const uint4*>(mine + row * ROW + 2 * column);
+    for (unsigned int i = lane; i < ATTENTION_ROWS * M * (D / 8); i += 32) {
+        const unsigned int row = mine + i / (D / 8), column = i % (D / 8) * 8;
+        if (first + row < queries && column < head_dim)
+            *reinterpret_cast<uint4*>(out + static_cast<size_t>(first + row) * out_stride + column) =
+                *reinterpret_cast<const uint4*>(tiles + row * ROW + 2 * column);
     }
 }
 
@@ -169,21 +189,23 @@ __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Ope
     bf16* to = out + query * width + column;
 
 // Heads of up to D channels, a multiple of 8; operands aligned to 16 bytes, strides multiples of 8.
-// Grid (ceil(queries / (ATTENTION_ROWS * warps)), batch*heads), block 32 * warps, warps up to ATTENTION_WARPS;
+// Grid (ceil(queries / (ATTENTION_ROWS * M * warps)), batch*heads), block 32 * warps, warps up to ATTENTION_WARPS;
 // shared memory 4 * ATTENTION_KEYS * (D + ATTENTION_PAD) bf16.
-#define ATTENTION(D)                                                                                           \
-    extern "C" __global__ __launch_bounds__(32 * ATTENTION_WARPS) void attention_##D(                          \
+#define ATTENTION(D, M)                                                                                         \
+    extern "C" __global__ __launch_bounds__(32 * ATTENTION_WARPS) void attention_##D##x##M(                   \
         bf16* out, const bf16* q, const bf16* k, const bf16* v, unsigned int q_stride, unsigned int k_stride,  \
         unsigned int v_stride, unsigned int heads, unsigned int head_dim, unsigned int queries,                \
         unsigned int keys, unsigned int length0, unsigned int length1, float scale) {                          \
         OPERANDS                                                                                               \
-        attention<D>(to, qs, ks, vs, queries, length, head_dim, width, scale);                                 \
+        attention<D, M>(to, qs, ks, vs, queries, length, head_dim, width, scale);                                 \
     }
-ATTENTION(32)
-ATTENTION(64)
-ATTENTION(80)
-ATTENTION(96)
-ATTENTION(128)
+ATTENTION(32, 1)
+ATTENTION(32, 2)
+ATTENTION(64, 1)
+ATTENTION(64, 2)
+ATTENTION(80, 1)
+ATTENTION(96, 1)
+ATTENTION(128, 1)
 
 // Heads and alignments that the tiles above do not fit: a warp takes a query and 32 columns, one key at a
 // time, probabilities f32. Slow, and right for every size.

@@ -18,10 +18,14 @@ type Function = Kernel<(u64, u64, u64, u64, u32, u32, u32, u32, u32, u32, u32, u
 const WIDTHS: [u32; 5] = [32, 64, 80, 96, 128];
 /// Blocks that fill a large GPU well enough: below, fewer query rows a block make more of them.
 const ENOUGH: u32 = 96;
+/// The same for the blocks of twice as many rows, of which a multiprocessor has two at a time.
+const ENOUGH_WIDE: u32 = 264;
 
 pub(super) struct Kernels {
     /// By `WIDTHS`.
     tiled: [Function; 5],
+    /// The first of `WIDTHS` again, a warp doing twice the rows: more would not fit its registers.
+    wide: [Function; 2],
     plain: Function,
 }
 
@@ -35,12 +39,13 @@ impl Kernels {
         let tiled = |name, width| Kernel::load(driver, module, name, shared(width));
         Ok(Kernels {
             tiled: [
-                tiled("attention_32", 32)?,
-                tiled("attention_64", 64)?,
-                tiled("attention_80", 80)?,
-                tiled("attention_96", 96)?,
-                tiled("attention_128", 128)?,
+                tiled("attention_32x1", 32)?,
+                tiled("attention_64x1", 64)?,
+                tiled("attention_80x1", 80)?,
+                tiled("attention_96x1", 96)?,
+                tiled("attention_128x1", 128)?,
             ],
+            wide: [tiled("attention_32x2", 32)?, tiled("attention_64x2", 64)?],
             plain: Kernel::load(driver, module, "attention_plain", 0)?,
         })
     }
@@ -76,17 +81,22 @@ impl Kernels {
         let aligned =
             |x: &Heads<'_, Buffer>| x.offset.is_multiple_of(8) && stride(x).is_multiple_of(8);
         let fits = head_dim.is_multiple_of(8) && [q, k, v].iter().all(aligned);
-        let wide = WIDTHS.iter().position(|&width| head_dim <= width as usize);
-        let Some(index) = wide.filter(|_| fits) else {
+        let width = WIDTHS.iter().position(|&width| head_dim <= width as usize);
+        let Some(index) = width.filter(|_| fits) else {
             let grid = [blocks(queries, ATTENTION_PLAIN_WARPS), of_batch, blocks(head_dim, 32)];
             return self.plain.on(grid, 32 * ATTENTION_PLAIN_WARPS, 0, arguments);
         };
+        let shared = shared(WIDTHS[index]);
         let tiles = |warps: u32| blocks(queries, ATTENTION_ROWS * warps);
+        let most = tiles(2 * ATTENTION_WARPS);
+        let wide = most * of_batch >= ENOUGH_WIDE && tiles(ATTENTION_WARPS) > 1;
+        if let Some(kernel) = self.wide.get(index).filter(|_| wide) {
+            return kernel.on([most, of_batch, 1], 32 * ATTENTION_WARPS, shared, arguments);
+        }
         let mut warps = ATTENTION_WARPS;
         while warps > 1 && (tiles(warps) * of_batch < ENOUGH || tiles(warps / 2) == 1) {
             warps /= 2;
         }
-        let (grid, shared) = ([tiles(warps), of_batch, 1], shared(WIDTHS[index]));
-        self.tiled[index].on(grid, 32 * warps, shared, arguments)
+        self.tiled[index].on([tiles(warps), of_batch, 1], 32 * warps, shared, arguments)
     }
 }

@@ -37,6 +37,9 @@ fn cases() -> Vec<Case> {
         // Enough heads for blocks of two and of four warps.
         case(2, 12, 32, 100, 70),
         case(2, 12, 32, 200, 130),
+        // Enough for twice the rows a warp.
+        case(2, 66, 32, 129, 66),
+        case(2, 66, 64, 129, 9),
     ];
     // Masks: one key, all keys, and a different number for each sequence.
     for lengths in [[1, 77], [77, 1], [16, 64], [63, 65]] {
