@@ -139,6 +139,27 @@ fn guide_and_sample_agrees_with_the_judge() {
     }
 }
 
+/// A logarithm that is contracted or rounded elsewhere differs in a few draws of a thousand only.
+#[test]
+fn noise_is_the_same_to_the_bit() {
+    let n = 40_000;
+    let positions: Vec<u32> = (0..n as u32).collect();
+    for noise in [NOISE, NoiseKey { seed: u64::MAX - 9, stage: 0, step: u16::MAX }] {
+        let expected: Vec<f32> =
+            positions.iter().map(|&p| noise.gumbel(Purpose::Confidence, p, 0)).collect();
+        for got in everywhere!(noise, |device| {
+            let mut masked = masked(device, n, &positions, 0);
+            masked.sampled = device.upload(&positions, [n]).unwrap();
+            masked.confidence = device.upload(&vec![0.0f32; n], [n]).unwrap();
+            let remask = Remask { keep_masked: 0, temperature: 1.0, mask_token: 0, noise };
+            ops::remask(device, &mut masked, remask).unwrap();
+            bits(&device.download(&masked.confidence).unwrap())
+        }) {
+            assert!(got == bits(&expected), "{noise:?}");
+        }
+    }
+}
+
 /// The draws follow the softmax: a chi-squared test at four logits.
 #[test]
 fn draws_follow_the_distribution() {
