@@ -48,8 +48,8 @@ template <int D, int M>
 __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Operand& k, const Operand& v,
                                           unsigned int queries, unsigned int length, unsigned int head_dim,
                                           unsigned int out_stride, float scale) {
-    constexpr unsigned int ROW = 2 * (D + ATTENTION_PAD);   // bytes of a row in shared memory
-    constexpr unsigned int TILE = ATTENTION_KEYS * ROW;     // of a stage's keys, or values
+    constexpr unsigned int ROW = 2 * (D + ATTENTION_PAD);    // bytes of a row in shared memory
+    constexpr unsigned int TILE = ATTENTION_KEYS * ROW;      // of a stage's keys, or values
     extern __shared__ __align__(128) unsigned char tiles[];  // [2 stages][keys, values][ATTENTION_KEYS][ROW]
     const unsigned int base = shared_address(tiles);
     const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -70,8 +70,8 @@ __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Ope
             ldmatrix_x4(query[m][c], base + 2 * TILE + (mine + 16 * m + lane % 16) * ROW + 32 * c + lane / 16 * 16);
     __syncthreads();
 
-    float sums[M][D / 8][4] = {};       // [16 M, D] of a warp, not yet divided
-    float largest[M][2], total[M][2];   // of rows lane/4 and 8 more, before scaling; of this lane's columns
+    float sums[M][D / 8][4] = {};      // [16 M, D] of a warp, not yet divided
+    float largest[M][2], total[M][2];  // of rows lane/4 and 8 more, before scaling; of this lane's columns
 #pragma unroll
     for (int m = 0; m < M; m++)
         largest[m][0] = largest[m][1] = MINUS_INFINITY, total[m][0] = total[m][1] = 0.0f;
@@ -184,20 +184,20 @@ __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Ope
     const unsigned int length = sequence ? length1 : length0, width = heads * head_dim;                        \
     const size_t column = head * head_dim, query = static_cast<size_t>(sequence) * queries,                    \
                  key = static_cast<size_t>(sequence) * keys;                                                   \
-    const Operand qs = {q + query * q_stride + column, q_stride}, ks = {k + key * k_stride + column, k_stride}, \
+    const Operand qs = {q + query * q_stride + column, q_stride}, ks = {k + key * k_stride + column, k_stride},\
                   vs = {v + key * v_stride + column, v_stride};                                                \
     bf16* to = out + query * width + column;
 
 // Heads of up to D channels, a multiple of 8; operands aligned to 16 bytes, strides multiples of 8.
-// Grid (ceil(queries / (ATTENTION_ROWS * M * warps)), batch*heads), block 32 * warps, warps up to ATTENTION_WARPS;
-// shared memory 4 * ATTENTION_KEYS * (D + ATTENTION_PAD) bf16.
-#define ATTENTION(D, M)                                                                                         \
-    extern "C" __global__ __launch_bounds__(32 * ATTENTION_WARPS) void attention_##D##x##M(                   \
+// Grid (ceil(queries / (ATTENTION_ROWS * M * warps)), batch*heads), block 32 * warps, warps up to
+// ATTENTION_WARPS; shared memory 4 * ATTENTION_KEYS * (D + ATTENTION_PAD) bf16.
+#define ATTENTION(D, M)                                                                                        \
+    extern "C" __global__ __launch_bounds__(32 * ATTENTION_WARPS) void attention_##D##x##M(                    \
         bf16* out, const bf16* q, const bf16* k, const bf16* v, unsigned int q_stride, unsigned int k_stride,  \
         unsigned int v_stride, unsigned int heads, unsigned int head_dim, unsigned int queries,                \
         unsigned int keys, unsigned int length0, unsigned int length1, float scale) {                          \
         OPERANDS                                                                                               \
-        attention<D, M>(to, qs, ks, vs, queries, length, head_dim, width, scale);                                 \
+        attention<D, M>(to, qs, ks, vs, queries, length, head_dim, width, scale);                              \
     }
 ATTENTION(32, 1)
 ATTENTION(32, 2)
