@@ -236,7 +236,8 @@ pub trait Device: Send + Sync {
         weight: &Matrix<Self::Packed>,
     ) -> Result<()>;
 
-    /// `out = softmax(q·kᵀ/√head_dim)·v` per sequence and head; probabilities stay f32.
+    /// `out = softmax(q·kᵀ/√head_dim)·v` per sequence and head. Scores, sums and output are f32;
+    /// probabilities too, or bf16 for the product with v, and then their sum is of what they became.
     /// out bf16 `[b*queries, heads*head_dim]`; q bf16 `[b*queries, …]`, k and v bf16 `[b*keys, …]`.
     fn attention(
         &self,

@@ -5,6 +5,8 @@
 //! needed to build or to start. Errors of a kernel show at the next [`Device::read`].
 
 mod arena;
+mod attention;
+mod codebook;
 mod driver;
 mod embed;
 mod event;
@@ -12,6 +14,7 @@ mod graph;
 mod image;
 mod kernel;
 mod norm;
+mod sample;
 
 /// The constants of `kernels/launch.h`.
 mod launch {
@@ -51,9 +54,12 @@ pub struct Cuda {
     arena: Arc<Arena>,
     events: Arc<Events>,
     graphs: Mutex<Graphs>,
+    attention: attention::Kernels,
+    codebook: codebook::Kernels,
     embed: embed::Kernels,
     norm: norm::Kernels,
     image: image::Kernels,
+    sample: sample::Kernels,
 }
 
 impl Cuda {
@@ -70,9 +76,12 @@ impl Cuda {
         };
         let d = &*driver;
         Ok(Cuda {
+            attention: attention::Kernels::load(d, load("attention")?)?,
+            codebook: codebook::Kernels::load(d, load("codebook")?)?,
             embed: embed::Kernels::load(d, load("embed")?)?,
             norm: norm::Kernels::load(d, load("norm")?)?,
             image: image::Kernels::load(d, load("image")?)?,
+            sample: sample::Kernels::load(d, load("sample")?)?,
             arena: Arena::new(driver.clone()),
             events: Events::new(driver.clone()),
             graphs: Mutex::default(),
@@ -269,7 +278,7 @@ impl Device for Cuda {
         v: Heads<'_, Buffer>,
         sizes: Attention,
     ) -> Result<()> {
-        todo!()
+        self.submit(self.attention.attention(out, q, k, v, sizes))
     }
 
     fn conv2d(
@@ -290,7 +299,9 @@ impl Device for Cuda {
         norm: &Norm<Buffer>,
         groups: usize,
     ) -> Result<()> {
-        todo!()
+        let [moments, apply] = self.norm.group_norm_silu(out, x, norm, groups);
+        self.submit(moments)?;
+        self.submit(apply)
     }
 
     fn guide_and_sample(
@@ -299,11 +310,11 @@ impl Device for Cuda {
         logits: &Tensor<Buffer>,
         sampling: Sampling,
     ) -> Result<()> {
-        todo!()
+        self.submit(self.sample.guide_and_sample(masked, logits, sampling))
     }
 
     fn remask(&self, masked: &mut Masked<Buffer>, remask: Remask) -> Result<()> {
-        todo!()
+        self.submit(self.sample.remask(masked, remask))
     }
 
     fn nearest_code(
@@ -312,7 +323,7 @@ impl Device for Cuda {
         z: &Tensor<Buffer>,
         codebook: &Tensor<Buffer>,
     ) -> Result<()> {
-        todo!()
+        self.codebook.nearest_code(ids, z, codebook).try_for_each(|launch| self.submit(launch))
     }
 
     fn load_rgb8(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Result<()> {

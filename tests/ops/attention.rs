@@ -27,6 +27,19 @@ fn cases() -> Vec<Case> {
         case(1, 1, 128, 70, 129),
         case(2, 2, 64, 100, 100),
         case(1, 1, 32, 300, 64),
+        // Heads that fill no tile, or have no 16-byte rows.
+        case(1, 3, 8, 20, 66),
+        case(1, 2, 72, 17, 33),
+        case(2, 1, 120, 16, 128),
+        case(1, 3, 5, 9, 70),
+        case(2, 1, 20, 33, 33),
+        case(1, 1, 136, 5, 65),
+        // Enough heads for blocks of two and of four warps.
+        case(2, 12, 32, 100, 70),
+        case(2, 12, 32, 200, 130),
+        // Enough for twice the rows a warp.
+        case(2, 66, 32, 129, 66),
+        case(2, 66, 64, 129, 9),
     ];
     // Masks: one key, all keys, and a different number for each sequence.
     for lengths in [[1, 77], [77, 1], [16, 64], [63, 65]] {

@@ -60,7 +60,7 @@ fn layer_norm(seed: u64, (rows, d, mean, spread): (usize, usize, f32, f32), out:
 }
 
 /// (images, height, width, channels, groups, mean, spread)
-const IMAGES: [(usize, usize, usize, usize, usize, f32, f32); 8] = [
+const IMAGES: [(usize, usize, usize, usize, usize, f32, f32); 13] = [
     (1, 1, 1, 4, 2, 0.0, 1.0),
     (2, 3, 5, 6, 3, 1.0, 1.0),
     (1, 4, 4, 17, 1, 0.0, 5.0),
@@ -69,6 +69,13 @@ const IMAGES: [(usize, usize, usize, usize, usize, f32, f32); 8] = [
     (1, 40, 41, 48, 8, 0.0, 20.0),
     (2, 30, 40, 64, 32, 10.0, 1.0),
     (1, 5, 5, 16, 4, 2.0, 0.0),
+    // Groups across threads; more channels than threads, one at a time and in eights; many groups.
+    (1, 9, 7, 96, 6, 0.5, 1.0),
+    (2, 3, 3, 259, 7, 1.0, 1.0),
+    (1, 5, 3, 2064, 43, 0.0, 1.0),
+    (1, 4, 3, 520, 260, 10.0, 1.0),
+    // So many pixels that a block takes its own in several rounds.
+    (1, 45, 50, 257, 1, 10.0, 1.0),
 ];
 
 #[test]
