@@ -43,3 +43,17 @@
 #define NEAREST_SLOTS 65536
 // nearest_merge: threads of a block, a row each.
 #define NEAREST_MERGE_THREADS 64
+
+// linear, conv2d: threads of a block, and the depth in bf16 of a stage: rows of 128 bytes in shared memory.
+#define GEMM_THREADS 128
+#define GEMM_DEPTH 64
+// Rows, columns and stages of the small, middle and large tiles.
+#define GEMM_SMALL_M 32
+#define GEMM_SMALL_N 64
+#define GEMM_SMALL_STAGES 4
+#define GEMM_MIDDLE_M 64
+#define GEMM_MIDDLE_N 64
+#define GEMM_MIDDLE_STAGES 3
+#define GEMM_LARGE_M 128
+#define GEMM_LARGE_N 128
+#define GEMM_LARGE_STAGES 3

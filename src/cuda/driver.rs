@@ -18,6 +18,7 @@ pub(super) struct Driver {
     /// Name, memory and compute capability, for reports.
     pub description: String,
     pub ordinal: usize,
+    pub multiprocessors: u32,
 }
 
 impl Driver {
@@ -63,7 +64,13 @@ impl Driver {
             "{title}, {multiprocessors} SMs, {:.0} GiB, compute {major}.{minor}",
             memory as f64 / f64::from(1 << 30)
         );
-        Ok(Driver { context, stream, description, ordinal })
+        Ok(Driver {
+            context,
+            stream,
+            description,
+            ordinal,
+            multiprocessors: multiprocessors as u32,
+        })
     }
 
     /// Makes the device current for the calling thread.

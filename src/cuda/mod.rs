@@ -7,13 +7,16 @@
 mod arena;
 mod attention;
 mod codebook;
+mod conv;
 mod driver;
 mod embed;
 mod event;
 mod graph;
 mod image;
 mod kernel;
+mod linear;
 mod norm;
+mod pack;
 mod sample;
 
 /// The constants of `kernels/launch.h`.
@@ -42,6 +45,7 @@ use event::Events;
 pub use event::Mark;
 use graph::{Graphs, Queued};
 use kernel::Launch;
+pub use pack::Packed;
 
 thread_local! {
     /// What the loop is made of that this thread is recording.
@@ -56,9 +60,11 @@ pub struct Cuda {
     graphs: Mutex<Graphs>,
     attention: attention::Kernels,
     codebook: codebook::Kernels,
+    conv: conv::Kernels,
     embed: embed::Kernels,
     norm: norm::Kernels,
     image: image::Kernels,
+    linear: linear::Kernels,
     sample: sample::Kernels,
 }
 
@@ -78,9 +84,11 @@ impl Cuda {
         Ok(Cuda {
             attention: attention::Kernels::load(d, load("attention")?)?,
             codebook: codebook::Kernels::load(d, load("codebook")?)?,
+            conv: conv::Kernels::load(d, load("conv")?)?,
             embed: embed::Kernels::load(d, load("embed")?)?,
             norm: norm::Kernels::load(d, load("norm")?)?,
             image: image::Kernels::load(d, load("image")?)?,
+            linear: linear::Kernels::load(d, load("linear")?)?,
             sample: sample::Kernels::load(d, load("sample")?)?,
             arena: Arena::new(driver.clone()),
             events: Events::new(driver.clone()),
@@ -156,7 +164,7 @@ fn blocks(count: usize, size: u32) -> u32 {
 
 impl Device for Cuda {
     type Buffer = Buffer;
-    type Packed = ();
+    type Packed = Packed;
     type Mark = Mark;
 
     fn describe(&self) -> String {
@@ -219,8 +227,16 @@ impl Device for Cuda {
         self.events.elapsed(from, to)
     }
 
-    fn pack(&self, weight: HostMatrix<'_>) -> Result<()> {
-        todo!()
+    fn pack(&self, weight: HostMatrix<'_>) -> Result<Packed> {
+        let padded = pack::padded(&weight);
+        let rows: &[u8] = bytemuck::cast_slice(padded.as_deref().unwrap_or(&weight.weight));
+        let upload = |bytes: &[u8]| {
+            let mut buffer = self.arena.alloc(bytes.len())?;
+            self.write(&mut buffer, bytes)?;
+            Ok(buffer)
+        };
+        let bias = weight.bias.as_deref().map(|bias| upload(bytemuck::cast_slice(bias)));
+        Ok(Packed { weight: upload(rows)?, bias: bias.transpose()? })
     }
 
     fn embed(
@@ -255,19 +271,19 @@ impl Device for Cuda {
         &self,
         out: &mut Tensor<Buffer>,
         x: &Tensor<Buffer>,
-        weight: &Matrix<()>,
+        weight: &Matrix<Packed>,
         activation: Activation,
     ) -> Result<()> {
-        todo!()
+        self.submit(self.linear.linear(out, x, weight, activation.into()))
     }
 
     fn linear_add(
         &self,
         residual: &mut Tensor<Buffer>,
         x: &Tensor<Buffer>,
-        weight: &Matrix<()>,
+        weight: &Matrix<Packed>,
     ) -> Result<()> {
-        todo!()
+        self.submit(self.linear.linear(residual, x, weight, linear::Mode::Add))
     }
 
     fn attention(
@@ -285,11 +301,11 @@ impl Device for Cuda {
         &self,
         out: &mut Tensor<Buffer>,
         x: &Tensor<Buffer>,
-        weight: &Matrix<()>,
+        weight: &Matrix<Packed>,
         geometry: Conv,
         residual: Option<&Tensor<Buffer>>,
     ) -> Result<()> {
-        todo!()
+        self.submit(self.conv.conv2d(out, x, weight, geometry, residual))
     }
 
     fn group_norm_silu(

@@ -1,11 +1,7 @@
 //! Shared by all operators: inputs, guarded outputs, devices, and the tolerance rule.
-//!
-//! The CUDA device is the machine's first GPU; where there is none, the simulator, which ends the test
-//! program at its first finding (an access out of bounds, a race, a read of what nothing wrote …).
 
 use half::bf16;
 use muse::cpu::{Cpu, Simd};
-use muse::cuda::Cuda;
 use muse::device::{Device, Element};
 use muse::tensor::{DType, Shape, Tensor};
 use std::fmt::Debug;
@@ -21,26 +17,13 @@ pub fn devices() -> &'static [Cpu] {
     })
 }
 
-/// The CUDA device.
-pub fn cuda() -> &'static Cuda {
-    static DEVICE: OnceLock<Cuda> = OnceLock::new();
-    DEVICE.get_or_init(|| {
-        if !Cuda::is_present() {
-            // SAFETY: before the simulator is loaded, which alone reads it.
-            unsafe { std::env::set_var("PTXSIM_STRICT", "1") };
-            ptxsim::preload().unwrap();
-        }
-        Cuda::new(0).unwrap()
-    })
-}
-
 /// Runs a verb on all CPU devices, which must agree to the bit, and on the CUDA device: both results.
 #[macro_export]
 macro_rules! everywhere {
     ($case:expr, |$device:ident| $run:expr) => {
         [
             $crate::judge::on_cpus($case, |$device: &muse::cpu::Cpu| $run),
-            (|$device: &muse::cuda::Cuda| $run)($crate::judge::cuda()),
+            (|$device: &muse::cuda::Cuda| $run)($crate::gpu::cuda()),
         ]
     };
 }

@@ -8,6 +8,8 @@ mod bits;
 mod codebook;
 mod conv;
 mod embed;
+#[path = "../gpu/mod.rs"]
+mod gpu;
 mod image;
 mod judge;
 mod linear;
