@@ -42,7 +42,7 @@ fn run(root: &Path, out: &Path) -> Result<(), String> {
             let compile = |name: &str, text: &str| compiler.ptx(name, text, &kernels, ARCH);
             let texts = units(&sources).map(|(name, text)| {
                 let ptx = compile(&format!("{name}.cu"), text)?;
-                Ok((name.to_owned(), stamp.clone() + &committed_form(&ptx)))
+                Ok((name.to_owned(), stamp.clone() + &portable(&ptx)))
             });
             let texts = texts.collect::<Result<Vec<_>, String>>()?;
             (format!("compiled by NVRTC {}", compiler.version()), texts)
@@ -50,11 +50,14 @@ fn run(root: &Path, out: &Path) -> Result<(), String> {
         None => ("as committed".to_owned(), committed(&kernels, &sources, &stamp)?),
     };
 
+    let bare = out.join("committed");
+    fs::create_dir_all(&bare).map_err(|e| format!("{}: {e}", bare.display()))?;
     let mut list =
         format!("pub const ORIGIN: &str = {origin:?};\npub const PTX: &[(&str, &str)] = &[\n");
     for (name, ptx) in &texts {
         let path = out.join(format!("{name}.ptx"));
         write(&path, ptx)?;
+        write(&bare.join(format!("{name}.ptx")), &without_lines(ptx))?;
         writeln!(list, "    ({name:?}, concat!(include_str!({path:?}), \"\\0\")),")
             .expect("to a string");
     }
@@ -102,7 +105,7 @@ fn fingerprint(sources: &[(String, String)]) -> u64 {
 }
 
 /// PTX that older drivers read too, and that does not say where it was compiled.
-fn committed_form(ptx: &str) -> String {
+fn portable(ptx: &str) -> String {
     let line = |line: &str| {
         if line.starts_with(".version") {
             return format!(".version {PTX_VERSION}");
@@ -119,6 +122,14 @@ fn committed_form(ptx: &str) -> String {
     };
     let comment = |l: &&str| !l.starts_with("//");
     ptx.lines().filter(comment).map(line).collect::<Vec<_>>().join("\n") + "\n"
+}
+
+/// PTX as it is committed: without the source lines, which are half of it and serve the simulator's
+/// findings alone.
+fn without_lines(ptx: &str) -> String {
+    let debug = |line: &str| line.starts_with("\t.loc") || line.starts_with("\t.file");
+    let lines = ptx.lines().take_while(|line| !line.starts_with("\t.section"));
+    lines.filter(|line| !debug(line)).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 /// The committed PTX of every unit.

@@ -8,5 +8,5 @@ cargo build --lib
 newest=$(ls -td "${CARGO_TARGET_DIR:-target}"/debug/build/muse-*/out/kernels.rs | head -1)
 mkdir -p kernels/ptx
 rm -f kernels/ptx/*.ptx
-cp "$(dirname "$newest")"/*.ptx kernels/ptx/
+cp "$(dirname "$newest")"/committed/*.ptx kernels/ptx/
 ls -l kernels/ptx

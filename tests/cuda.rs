@@ -212,7 +212,11 @@ fn committed_ptx_is_of_these_sources() {
         let stamp = |text: &str| text.lines().next().unwrap_or_default().to_owned();
         assert_eq!(stamp(&committed), stamp(ptx), "{path} is stale: run scripts/ptx.sh");
         if origin.contains("NVRTC 13.0") {
-            assert!(committed == ptx, "{path} differs from what {origin}: run scripts/ptx.sh");
+            // The committed text has no source lines.
+            let debug = |line: &&str| line.starts_with("\t.loc") || line.starts_with("\t.file");
+            let lines = ptx.lines().take_while(|line| !line.starts_with("\t.section"));
+            let same = lines.filter(|line| !debug(line)).eq(committed.lines());
+            assert!(same, "{path} differs from what {origin} gives: run scripts/ptx.sh");
         }
         seen += 1;
     }
