@@ -154,11 +154,13 @@ pub fn decode<D: Device>(
         step(device, model, masked, options, stage, (index, &steps[index]))?;
         Ok([start, device.mark()?])
     };
-    let mut marks = Vec::with_capacity(steps.len());
+    let mut marks: Vec<[D::Mark; 2]> = Vec::with_capacity(steps.len());
     match on_step {
         // Nobody looks between the steps.
-        None => device
-            .together(|| (0..steps.len()).try_for_each(|i| Ok(marks.push(run(masked, i)?))))?,
+        None => {
+            let all = || (0..steps.len()).map(|index| run(masked, index)).collect();
+            marks = device.together(all)?;
+        }
         Some(on_step) => {
             for index in 0..steps.len() {
                 let [start, end] = device.together(|| run(masked, index))?;

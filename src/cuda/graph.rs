@@ -23,6 +23,7 @@ pub(super) struct Graphs {
 
 /// What a loop is made of.
 #[derive(Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are kernels; a box each would cost more")]
 pub(super) enum Queued {
     Kernel(Launch),
     /// Notes the time.
