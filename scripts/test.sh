@@ -4,12 +4,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 
+step "the CUDA compiler, for the kernels and the simulator's fixtures"
+python3 tools/ptxsim/scripts/nvrtc.py fetch --into target/nvrtc
+
 step "formatting and lints"
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- --deny warnings
-
-step "the CUDA compiler, for the simulator's fixtures"
-python3 tools/ptxsim/scripts/nvrtc.py fetch --into target/nvrtc
 
 step "tests, debug build"
 cargo test --workspace --locked
@@ -22,7 +22,7 @@ reference=
 for build in debug release; do
     for threads in 1 2; do
         image=$images/$build-$threads.png
-        "target/$build/muse" generate "a frog above two stars at night" --seed 5 --threads $threads -o "$image"
+        "target/$build/muse" generate "a frog above two stars at night" --seed 5 --device cpu --threads $threads -o "$image"
         reference=${reference:-$image}
         cmp "$reference" "$image"
     done

@@ -2,10 +2,11 @@
 //!
 //! Per step: predict all masked tokens, draw one for each, keep the most confident, remask the rest
 //! on a cosine schedule. Everything that depends on the step alone is laid out by [`plan`] first;
-//! the loop itself computes nothing on the host and allocates nothing.
+//! the loop itself computes nothing on the host, reads nothing back and allocates nothing, so a device
+//! may take all of it as one unit of work ([`Device::together`]).
 
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::device::{Device, Masked, Remask, Sampling};
 use crate::error::{Error, Result};
@@ -140,57 +141,81 @@ pub fn decode<D: Device>(
     masked: &mut Masked<D::Buffer>,
     options: &DecodeOptions,
     stage: Stage,
-    mut on_step: Option<&mut OnStep<'_>>,
+    on_step: Option<&mut OnStep<'_>>,
 ) -> Result<Vec<Duration>> {
     let unknown = masked.positions.shape().elements();
     if options.steps > unknown {
         let expected = format!("1 to {unknown}, the masked tokens of the {} grid", stage.name);
         return Err(Error::option("steps", options.steps, expected));
     }
-    let mut times = Vec::with_capacity(options.steps);
-    for (i, step) in plan(unknown, options).iter().enumerate() {
-        let start = Instant::now();
-        let noise = NoiseKey { seed: stage.seed, stage: stage.index, step: i as u16 };
-        masked.positions.reshape([step.masked]);
-        masked.sampled.reshape([step.masked]);
-        masked.confidence.reshape([step.masked]);
-        masked.remaining.reshape([step.remaining]);
-
-        let logits = model.logits(device, masked, step.batch())?; // [batch*masked, codebook]
-        let sampling = Sampling {
-            guidance: step.guidance,
-            temperature: options.token_temperature,
-            top_k: options.top_k,
-            noise,
-        };
-        ops::guide_and_sample(device, masked, logits, sampling)?;
-        let remask = Remask {
-            keep_masked: step.remaining,
-            temperature: step.noise,
-            mask_token: stage.mask_token,
-            noise,
-        };
-        ops::remask(device, masked, remask)?;
-        std::mem::swap(&mut masked.positions, &mut masked.remaining);
-        times.push(start.elapsed());
-
-        if let Some(on_step) = on_step.as_deref_mut() {
-            let tokens = device.download::<u32>(&masked.tokens)?;
-            let seen = Step {
-                stage: stage.name,
-                step: i,
-                steps: options.steps,
-                grid: stage.grid,
-                tokens: &tokens,
-                mask_token: stage.mask_token,
-                elapsed: start.elapsed(),
-            };
-            if on_step(seen).is_break() {
-                return Err(Error::Cancelled { stage: stage.name, step: i });
+    let steps = plan(unknown, options);
+    let mut run = |masked: &mut _, index: usize| -> Result<[D::Mark; 2]> {
+        let start = device.mark()?;
+        step(device, model, masked, options, stage, (index, &steps[index]))?;
+        Ok([start, device.mark()?])
+    };
+    let mut marks: Vec<[D::Mark; 2]> = Vec::with_capacity(steps.len());
+    match on_step {
+        // Nobody looks between the steps.
+        None => {
+            let all = || (0..steps.len()).map(|index| run(masked, index)).collect();
+            marks = device.together(all)?;
+        }
+        Some(on_step) => {
+            for index in 0..steps.len() {
+                let [start, end] = device.together(|| run(masked, index))?;
+                let tokens = device.download::<u32>(&masked.tokens)?;
+                let seen = Step {
+                    stage: stage.name,
+                    step: index,
+                    steps: steps.len(),
+                    grid: stage.grid,
+                    tokens: &tokens,
+                    mask_token: stage.mask_token,
+                    elapsed: device.elapsed(&start, &end)?,
+                };
+                if on_step(seen).is_break() {
+                    return Err(Error::Cancelled { stage: stage.name, step: index });
+                }
+                marks.push([start, end]);
             }
         }
     }
-    Ok(times)
+    marks.iter().map(|[start, end]| device.elapsed(start, end)).collect()
+}
+
+/// One step: predict, guide, draw, remask.
+fn step<D: Device>(
+    device: &D,
+    model: &mut impl MaskedModel<D>,
+    masked: &mut Masked<D::Buffer>,
+    options: &DecodeOptions,
+    stage: Stage,
+    (index, step): (usize, &StepPlan),
+) -> Result<()> {
+    let noise = NoiseKey { seed: stage.seed, stage: stage.index, step: index as u16 };
+    masked.positions.reshape([step.masked]);
+    masked.sampled.reshape([step.masked]);
+    masked.confidence.reshape([step.masked]);
+    masked.remaining.reshape([step.remaining]);
+
+    let logits = model.logits(device, masked, step.batch())?; // [batch*masked, codebook]
+    let sampling = Sampling {
+        guidance: step.guidance,
+        temperature: options.token_temperature,
+        top_k: options.top_k,
+        noise,
+    };
+    ops::guide_and_sample(device, masked, logits, sampling)?;
+    let remask = Remask {
+        keep_masked: step.remaining,
+        temperature: step.noise,
+        mask_token: stage.mask_token,
+        noise,
+    };
+    ops::remask(device, masked, remask)?;
+    std::mem::swap(&mut masked.positions, &mut masked.remaining);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -153,6 +153,8 @@ pub trait Device: Send + Sync {
     type Buffer: Send + Sync;
     /// A weight matrix in the layout this device's kernels read.
     type Packed: Send + Sync;
+    /// A moment in the order of what is queued.
+    type Mark;
 
     /// What this device is, in words, for reports.
     fn describe(&self) -> String;
@@ -165,6 +167,26 @@ pub trait Device: Send + Sync {
 
     /// Copies the start of `src` to host bytes, after everything queued before it has finished.
     fn read(&self, src: &Self::Buffer, bytes: &mut [u8]) -> Result<()>;
+
+    /// Runs `work`, verbs that neither allocate nor copy to or from the host. A device may queue them as
+    /// one unit, once `work` has returned.
+    fn together<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T>
+    where
+        Self: Sized,
+    {
+        work()
+    }
+
+    /// Waits until everything queued has finished.
+    fn finish(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The moment when all that was queued before has finished.
+    fn mark(&self) -> Result<Self::Mark>;
+
+    /// The time between two moments, once the later one has come.
+    fn elapsed(&self, from: &Self::Mark, to: &Self::Mark) -> Result<std::time::Duration>;
 
     /// Lays a weight matrix out for [`Device::linear`] and [`Device::conv2d`].
     fn pack(&self, weight: HostMatrix<'_>) -> Result<Self::Packed>;
@@ -214,7 +236,8 @@ pub trait Device: Send + Sync {
         weight: &Matrix<Self::Packed>,
     ) -> Result<()>;
 
-    /// `out = softmax(q·kᵀ/√head_dim)·v` per sequence and head; probabilities stay f32.
+    /// `out = softmax(q·kᵀ/√head_dim)·v` per sequence and head. Scores, sums and output are f32;
+    /// probabilities too, or bf16 for the product with v, and then their sum is of what they became.
     /// out bf16 `[b*queries, heads*head_dim]`; q bf16 `[b*queries, …]`, k and v bf16 `[b*keys, …]`.
     fn attention(
         &self,

@@ -6,16 +6,32 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::cpu::Cpu;
+use crate::cuda::Cuda;
 use crate::decode::{OnStep, Step};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::pipeline::{Generated, Pipeline};
 use crate::request::{Request, Size};
 use crate::trace::{Event, Traced};
 
+/// Where an engine runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The first NVIDIA GPU that can be used, or else this machine's processor.
+    Auto,
+    /// This machine's processor.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU, by its number; an error where it cannot be used.
+    Cuda(usize),
+}
+
 /// How an engine is set up.
 #[derive(Clone, Debug, Default)]
 pub struct EngineOptions {
+    /// Where it runs.
+    pub device: DeviceChoice,
     /// Threads of the CPU backend; `None` takes all cores. Results do not depend on it.
     pub threads: Option<usize>,
 }
@@ -33,23 +49,77 @@ pub struct EngineOptions {
 /// # Ok::<(), muse::Error>(())
 /// ```
 pub struct Engine {
-    pipeline: Pipeline<Traced<Cpu>>,
+    pipeline: Box<dyn Stages>,
+    /// Why the device is this one, when it was ours to choose.
+    reason: Option<String>,
     path: PathBuf,
     load: Duration,
     hash: OnceLock<String>,
 }
 
+/// What an engine asks of its pipeline, on whichever device.
+trait Stages: Send + Sync {
+    fn generate(&self, request: &Request, on_step: Option<&mut OnStep<'_>>) -> Result<Generated>;
+    fn preview(&self, step: &Step<'_>) -> Result<Image>;
+    fn encode(&self, image: &Image, size: Size) -> Result<Vec<u32>>;
+    fn config(&self) -> &Config;
+    fn device(&self) -> String;
+    fn start_trace(&self, hashes: bool);
+    fn stop_trace(&self) -> Vec<Event>;
+}
+
+impl<D: Device> Stages for Pipeline<Traced<D>> {
+    fn generate(&self, request: &Request, on_step: Option<&mut OnStep<'_>>) -> Result<Generated> {
+        Pipeline::generate(self, request, on_step)
+    }
+
+    fn preview(&self, step: &Step<'_>) -> Result<Image> {
+        Pipeline::preview(self, step.grid, step.tokens, step.mask_token)
+    }
+
+    fn encode(&self, image: &Image, size: Size) -> Result<Vec<u32>> {
+        self.encode_image(image, size)
+    }
+
+    fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn device(&self) -> String {
+        self.device.describe()
+    }
+
+    fn start_trace(&self, hashes: bool) {
+        self.device.start(hashes);
+    }
+
+    fn stop_trace(&self) -> Vec<Event> {
+        self.device.stop()
+    }
+}
+
 impl Engine {
-    /// Loads the model directory `path` for the CPU.
+    /// Loads the model directory `path`.
     ///
     /// # Errors
-    /// [`Error::Model`] or [`Error::Tensor`] when the directory is not a usable model.
+    /// [`Error::Model`] or [`Error::Tensor`] when the directory is not a usable model,
+    /// [`Error::Device`] when the device asked for cannot be used.
     pub fn load(path: impl AsRef<Path>, options: EngineOptions) -> Result<Self> {
         let start = Instant::now();
         let path = path.as_ref().to_path_buf();
-        let device = Traced::new(Cpu::new(options.threads)?);
-        let pipeline = Pipeline::load(device, &path)?;
-        Ok(Engine { pipeline, path, load: start.elapsed(), hash: OnceLock::new() })
+        let (gpu, reason) = match options.device {
+            DeviceChoice::Cpu => (None, None),
+            DeviceChoice::Cuda(ordinal) => (Some(Cuda::new(ordinal)?), None),
+            DeviceChoice::Auto => match Cuda::new(0) {
+                Ok(gpu) => (Some(gpu), Some("the first GPU".into())),
+                Err(error) => (None, Some(format!("no GPU can be used: {error}"))),
+            },
+        };
+        let pipeline: Box<dyn Stages> = match gpu {
+            Some(gpu) => Box::new(Pipeline::load(Traced::new(gpu), &path)?),
+            None => Box::new(Pipeline::load(Traced::new(Cpu::new(options.threads)?), &path)?),
+        };
+        Ok(Engine { pipeline, reason, path, load: start.elapsed(), hash: OnceLock::new() })
     }
 
     /// Makes one image. The same request gives the same image on any number of threads.
@@ -67,22 +137,27 @@ impl Engine {
 
     /// The picture of a grid in the middle of decoding, masked cells hatched.
     pub fn preview(&self, step: &Step<'_>) -> Result<Image> {
-        self.pipeline.preview(step.grid, step.tokens, step.mask_token)
+        self.pipeline.preview(step)
     }
 
     /// Tokens of an image of the model's base or full size.
     pub fn encode(&self, image: &Image, size: Size) -> Result<Vec<u32>> {
-        self.pipeline.encode_image(image, size)
+        self.pipeline.encode(image, size)
     }
 
     /// The model's configuration.
     pub fn config(&self) -> &Config {
-        &self.pipeline.config
+        self.pipeline.config()
     }
 
     /// The device, in words.
     pub fn device(&self) -> String {
-        crate::device::Device::describe(&self.pipeline.device)
+        self.pipeline.device()
+    }
+
+    /// Why it runs there, when [`DeviceChoice::Auto`] left that open.
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
     }
 
     /// Time [`Engine::load`] took.
@@ -92,9 +167,9 @@ impl Engine {
 
     /// Records every verb of what `work` does with this engine.
     pub fn trace<T>(&self, hashes: bool, work: impl FnOnce(&Engine) -> T) -> (T, Vec<Event>) {
-        self.pipeline.device.start(hashes);
+        self.pipeline.start_trace(hashes);
         let result = work(self);
-        (result, self.pipeline.device.stop())
+        (result, self.pipeline.stop_trace())
     }
 
     /// Hash of all files of the model, 16 hexadecimal digits; computed at the first call.

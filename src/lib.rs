@@ -14,6 +14,7 @@
 
 pub mod config;
 pub mod cpu;
+pub mod cuda;
 pub mod decode;
 pub mod device;
 mod engine;
@@ -31,7 +32,7 @@ pub mod trace;
 pub mod vq;
 pub mod weights;
 
-pub use engine::{Engine, EngineOptions};
+pub use engine::{DeviceChoice, Engine, EngineOptions};
 pub use error::{Error, Result};
 pub use image::Image;
 pub use pipeline::{Generated, Timings};

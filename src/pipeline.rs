@@ -8,7 +8,7 @@
 //! ```
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::decode::{DecodeOptions, OnStep, Stage, decode};
@@ -124,38 +124,48 @@ impl<D: Device> Pipeline<D> {
     ) -> Result<Generated> {
         request.validate()?;
         let device = &self.device;
-        let mut timings = Timings::default();
         let superres = self.superres.as_ref().filter(|_| request.size == request::Size::Full);
         let base_options = request.base.over(&self.base.defaults);
         let superres_options = superres.map(|level| request.superres.over(&level.defaults));
 
-        let start = Instant::now();
+        let start = device.mark()?;
         let text = self.encode_text(request)?;
-        timings.text = start.elapsed();
 
-        let start = Instant::now();
-        let (base, steps) =
+        let text_done = device.mark()?;
+        let (base, base_steps) =
             self.base.run(device, &text, None, &base_options, 0, request.seed, &mut on_step)?;
-        (timings.base, timings.base_steps) = (start.elapsed(), steps);
 
-        let start = Instant::now();
+        let base_done = device.mark()?;
+        let mut superres_steps = Vec::new();
         let fine = match superres.zip(superres_options) {
             Some((level, options)) => {
                 let coarse = Some(&base.tokens);
                 let (fine, steps) =
                     level.run(device, &text, coarse, &options, 1, request.seed, &mut on_step)?;
-                (timings.superres, timings.superres_steps) = (start.elapsed(), steps);
+                superres_steps = steps;
                 Some(fine)
             }
             None => None,
         };
 
-        let start = Instant::now();
+        let superres_done = device.mark()?;
         let image = match (superres, &fine) {
             (Some(level), Some(fine)) => level.picture(device, &fine.tokens)?,
             _ => self.base.picture(device, &base.tokens)?,
         };
-        timings.vq = start.elapsed();
+        let image_done = device.mark()?;
+
+        let timings = Timings {
+            text: device.elapsed(&start, &text_done)?,
+            base: device.elapsed(&text_done, &base_done)?,
+            base_steps,
+            superres: match superres {
+                Some(_) => device.elapsed(&base_done, &superres_done)?,
+                None => Duration::ZERO,
+            },
+            superres_steps,
+            vq: device.elapsed(&superres_done, &image_done)?,
+        };
 
         Ok(Generated {
             image,

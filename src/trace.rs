@@ -71,10 +71,17 @@ impl<D: Device> Traced<D> {
         if !self.on.load(Ordering::Relaxed) {
             return call(&self.inner, out);
         }
-        let start = Instant::now();
-        call(&self.inner, out)?;
-        let elapsed = start.elapsed();
+        let elapsed = self.time(|d| call(d, out))?;
         self.record(verb, out, inputs, matrix, elapsed)
+    }
+
+    /// How long `call` took, from an idle device to an idle device.
+    fn time(&self, call: impl FnOnce(&D) -> Result<()>) -> Result<Duration> {
+        self.inner.finish()?;
+        let start = Instant::now();
+        call(&self.inner)?;
+        self.inner.finish()?;
+        Ok(start.elapsed())
     }
 
     fn record(
@@ -127,6 +134,7 @@ impl Work {
 impl<D: Device> Device for Traced<D> {
     type Buffer = D::Buffer;
     type Packed = D::Packed;
+    type Mark = D::Mark;
 
     fn describe(&self) -> String {
         self.inner.describe()
@@ -142,6 +150,23 @@ impl<D: Device> Device for Traced<D> {
 
     fn read(&self, src: &Self::Buffer, bytes: &mut [u8]) -> Result<()> {
         self.inner.read(src, bytes)
+    }
+
+    /// While verbs are recorded each is run, and timed, by itself.
+    fn together<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.on.load(Ordering::Relaxed) { work() } else { self.inner.together(work) }
+    }
+
+    fn finish(&self) -> Result<()> {
+        self.inner.finish()
+    }
+
+    fn mark(&self) -> Result<Self::Mark> {
+        self.inner.mark()
+    }
+
+    fn elapsed(&self, from: &Self::Mark, to: &Self::Mark) -> Result<Duration> {
+        self.inner.elapsed(from, to)
     }
 
     fn pack(&self, weight: HostMatrix<'_>) -> Result<Self::Packed> {
@@ -249,23 +274,20 @@ impl<D: Device> Device for Traced<D> {
         logits: &Tensor<Self::Buffer>,
         sampling: Sampling,
     ) -> Result<()> {
-        let start = Instant::now();
-        self.inner.guide_and_sample(masked, logits, sampling)?;
-        if self.on.load(Ordering::Relaxed) {
-            let elapsed = start.elapsed();
-            self.record("guide_and_sample", &masked.sampled, &[logits], Work::default(), elapsed)?;
+        if !self.on.load(Ordering::Relaxed) {
+            return self.inner.guide_and_sample(masked, logits, sampling);
         }
-        Ok(())
+        let elapsed = self.time(|d| d.guide_and_sample(masked, logits, sampling))?;
+        self.record("guide_and_sample", &masked.sampled, &[logits], Work::default(), elapsed)
     }
 
     fn remask(&self, masked: &mut Masked<Self::Buffer>, remask: Remask) -> Result<()> {
-        let start = Instant::now();
-        self.inner.remask(masked, remask)?;
-        if self.on.load(Ordering::Relaxed) {
-            let inputs = [&masked.sampled, &masked.confidence];
-            self.record("remask", &masked.tokens, &inputs, Work::default(), start.elapsed())?;
+        if !self.on.load(Ordering::Relaxed) {
+            return self.inner.remask(masked, remask);
         }
-        Ok(())
+        let elapsed = self.time(|d| d.remask(masked, remask))?;
+        let inputs = [&masked.sampled, &masked.confidence];
+        self.record("remask", &masked.tokens, &inputs, Work::default(), elapsed)
     }
 
     fn nearest_code(

@@ -40,23 +40,28 @@ fn no_source_file_is_longer_than_500_lines() {
     assert!(seen > 30, "only {seen} source files were found");
 }
 
-/// `bin → pipeline → {text, decode → models, vq, image} → ops → device ← cpu`; tensor, weights,
+/// `bin → pipeline → {text, decode → models, vq, image} → ops → device ← {cpu, cuda}`; tensor, weights,
 /// rng and error are leaves.
 #[test]
 fn dependencies_point_one_way() {
-    let rules: [(&str, &[&str]); 9] = [
+    let backend: &[&str] =
+        &["models", "text", "vq", "decode", "pipeline", "engine", "ops", "weights", "image::"];
+    let rules: [(&str, &[&str]); 12] = [
+        ("src/cpu", backend),
+        ("src/cpu", &["cuda"]),
+        ("src/cuda", backend),
+        ("src/cuda", &["cpu"]),
+        ("src/models", &["cpu", "cuda", "decode", "pipeline", "engine", "vq", "image"]),
+        ("src/text", &["cpu", "cuda", "decode", "pipeline", "engine", "vq", "image"]),
+        ("src/vq.rs", &["cpu", "cuda", "decode", "pipeline", "engine", "image"]),
+        ("src/decode.rs", &["cpu", "cuda", "pipeline", "engine", "vq", "text", "image"]),
+        ("src/ops.rs", &["cpu", "cuda", "models", "decode", "pipeline", "vq", "text"]),
         (
-            "src/cpu",
-            &["models", "text", "vq", "decode", "pipeline", "engine", "ops", "weights", "image::"],
+            "src/device.rs",
+            &["cpu", "cuda", "models", "decode", "pipeline", "ops", "vq", "text", "weights"],
         ),
-        ("src/models", &["cpu", "decode", "pipeline", "engine", "vq", "image"]),
-        ("src/text", &["cpu", "decode", "pipeline", "engine", "vq", "image"]),
-        ("src/vq.rs", &["cpu", "decode", "pipeline", "engine", "image"]),
-        ("src/decode.rs", &["cpu", "pipeline", "engine", "vq", "text", "image"]),
-        ("src/ops.rs", &["cpu", "models", "decode", "pipeline", "vq", "text"]),
-        ("src/device.rs", &["cpu", "models", "decode", "pipeline", "ops", "vq", "text", "weights"]),
-        ("src/tensor.rs", &["cpu", "models", "device", "ops", "weights", "pipeline"]),
-        ("src/rng.rs", &["cpu", "models", "device", "ops", "weights", "tensor"]),
+        ("src/tensor.rs", &["cpu", "cuda", "models", "device", "ops", "weights", "pipeline"]),
+        ("src/rng.rs", &["cpu", "cuda", "models", "device", "ops", "weights", "tensor"]),
     ];
     let sources = files("src", "rs");
     for (place, forbidden) in rules {
@@ -81,7 +86,7 @@ fn dependencies_point_one_way() {
 #[test]
 fn unsafe_code_stays_in_the_backend_and_the_map() {
     for (name, text) in files("src", "rs") {
-        let allowed = name.starts_with("src/cpu") || name.starts_with("src/weights");
+        let allowed = ["src/cpu", "src/cuda", "src/weights"].iter().any(|p| name.starts_with(p));
         let uses = text.lines().any(|l| !l.trim_start().starts_with("//") && l.contains("unsafe "));
         assert!(allowed || !uses, "{name} uses unsafe code");
     }

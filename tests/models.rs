@@ -4,6 +4,8 @@
 //! The rule: the error may be at most twice that of the reference's own bf16 run, in its largest
 //! and in its root mean square value. The tolerances come from the golden files, not from here.
 
+mod gpu;
+
 use muse::config::Config;
 use muse::cpu::Cpu;
 use muse::decode::{DecodeOptions, Stage, decode};
@@ -15,8 +17,6 @@ use muse::text::bert::Bert;
 use muse::tokenizer::Tokenizer;
 use muse::vq::Vq;
 use muse::weights::Weights;
-
-type Buffer = <Cpu as Device>::Buffer;
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
 
@@ -64,19 +64,27 @@ impl Golden {
     }
 }
 
-fn floats(device: &Cpu, tensor: &Tensor<Buffer>) -> Vec<f32> {
+fn floats<D: Device>(device: &D, tensor: &Tensor<D::Buffer>) -> Vec<f32> {
     match tensor.dtype() {
         DType::F32 => device.download(tensor).unwrap(),
         _ => device.download::<half::bf16>(tensor).unwrap().iter().map(|v| v.to_f32()).collect(),
     }
 }
 
+fn cpu() -> Cpu {
+    Cpu::new(None).unwrap()
+}
+
 #[test]
 fn bert_agrees_with_transformers() {
-    let (device, golden) = (Cpu::new(None).unwrap(), Golden::open("bert"));
+    bert_agrees(&cpu());
+    bert_agrees(gpu::cuda());
+}
+
+fn bert_agrees(device: &impl Device) {
+    let golden = Golden::open("bert");
     let config = Config::read(MODEL).unwrap();
-    let bert =
-        Bert::load(&device, model("text_encoder.safetensors"), &config.text_encoder).unwrap();
+    let bert = Bert::load(device, model("text_encoder.safetensors"), &config.text_encoder).unwrap();
     let tokenizer = Tokenizer::open(format!("{MODEL}/tokenizer.json")).unwrap();
     let prompts = [
         "two apples and a cat on a blue background",
@@ -91,7 +99,7 @@ fn bert_agrees_with_transformers() {
         })
         .collect();
     for [a, b] in [[0, 1], [1, 2], [2, 0]] {
-        let states = floats(&device, &bert.encode(&device, [&ids[a], &ids[b]]).unwrap());
+        let states = floats(device, &bert.encode(device, [&ids[a], &ids[b]]).unwrap());
         let (first, second) = states.split_at(states.len() / 2);
         let width = config.text_encoder.hidden_size;
         golden.check(&format!("states.{a}"), &first[..ids[a].len() * width]);
@@ -99,27 +107,27 @@ fn bert_agrees_with_transformers() {
     }
 }
 
-fn vq_agrees_with_diffusers(name: &str) {
-    let (device, golden) = (Cpu::new(None).unwrap(), Golden::open(name));
+fn vq_agrees_with_diffusers(device: &impl Device, name: &str) {
+    let golden = Golden::open(name);
     let config = Config::read(MODEL).unwrap();
     let (config, grid) = match name {
         "vq_base" => (config.vq_base, config.base.grid),
         _ => (config.vq_superres.unwrap(), config.superres.unwrap().grid),
     };
-    let vq = Vq::load(&device, model(&format!("{name}.safetensors")), &config).unwrap();
+    let vq = Vq::load(device, model(&format!("{name}.safetensors")), &config).unwrap();
 
     let tokens = device.upload(&golden.ids("tokens"), [grid[0] * grid[1]]).unwrap();
-    let image = vq.decode_float(&device, &tokens, grid).unwrap();
-    golden.check("pixels", &floats(&device, &image));
+    let image = vq.decode_float(device, &tokens, grid).unwrap();
+    golden.check("pixels", &floats(device, &image));
 
     let (height, width) = (image.dim(1), image.dim(2));
     let bytes = golden.0.tensor("image").unwrap().data().to_vec();
     let pixels = device.upload(&bytes, [height, width, 3]).unwrap();
-    let latents = vq.latents(&device, &pixels).unwrap();
-    golden.check("latents", &floats(&device, &latents));
+    let latents = vq.latents(device, &pixels).unwrap();
+    golden.check("latents", &floats(device, &latents));
 
     // Codes may differ only where the two nearest are closer together than the latents' error.
-    let ids: Vec<u32> = device.download(&vq.encode(&device, &pixels).unwrap()).unwrap();
+    let ids: Vec<u32> = device.download(&vq.encode(device, &pixels).unwrap()).unwrap();
     let allowed = 2.0 * golden.floats("latents.bf16_error")[0];
     let margins = golden.floats("margin");
     let width = config.vq_embed_dim as f32;
@@ -136,16 +144,18 @@ fn vq_agrees_with_diffusers(name: &str) {
 
 #[test]
 fn base_vq_agrees_with_diffusers() {
-    vq_agrees_with_diffusers("vq_base");
+    vq_agrees_with_diffusers(&cpu(), "vq_base");
+    vq_agrees_with_diffusers(gpu::cuda(), "vq_base");
 }
 
 #[test]
 fn superres_vq_agrees_with_diffusers() {
-    vq_agrees_with_diffusers("vq_superres");
+    vq_agrees_with_diffusers(&cpu(), "vq_superres");
+    vq_agrees_with_diffusers(gpu::cuda(), "vq_superres");
 }
 
 /// The text states of a golden file: sequences 0 and 1.
-fn text(device: &Cpu, golden: &Golden, width: usize) -> Text<Cpu> {
+fn text<D: Device>(device: &D, golden: &Golden, width: usize) -> Text<D> {
     let sequences = ["text.0", "text.1"].map(|name| golden.floats(name));
     let lengths = sequences.each_ref().map(|s| s.len() / width);
     let longest = lengths[0].max(lengths[1]);
@@ -158,11 +168,11 @@ fn text(device: &Cpu, golden: &Golden, width: usize) -> Text<Cpu> {
     Text { states: device.upload(&padded, [2 * longest, width]).unwrap(), lengths, batch: 2 }
 }
 
-fn transformer(
-    device: &Cpu,
+fn transformer<D: Device>(
+    device: &D,
     name: &str,
     golden: &Golden,
-) -> (Muse<Cpu>, Text<Cpu>, Option<Tensor<Buffer>>) {
+) -> (Muse<D>, Text<D>, Option<Tensor<D::Buffer>>) {
     let config = Config::read(MODEL).unwrap();
     let config = if name == "base" { config.base } else { config.superres.unwrap() };
     let muse = Muse::load(device, model(&format!("{name}.safetensors")), &config).unwrap();
@@ -174,29 +184,31 @@ fn transformer(
 }
 
 /// Both rows of the batch, each with its own text, at the masked positions of the golden file.
-fn logits_agree(name: &str) {
-    let (device, golden) = (Cpu::new(None).unwrap(), Golden::open(name));
-    let (muse, text, coarse) = transformer(&device, name, &golden);
-    let mut prepared = muse.prepare(&device, &text, coarse.as_ref()).unwrap();
-    let mut masked = Masked::new(&device, &golden.ids("tokens"), muse.mask_token()).unwrap();
+fn logits_agree(device: &impl Device, name: &str) {
+    let golden = Golden::open(name);
+    let (muse, text, coarse) = transformer(device, name, &golden);
+    let mut prepared = muse.prepare(device, &text, coarse.as_ref()).unwrap();
+    let mut masked = Masked::new(device, &golden.ids("tokens"), muse.mask_token()).unwrap();
     let n = golden.ids("positions").len(); // the first masked positions
     masked.positions.reshape([n]);
-    let logits = floats(&device, prepared.logits(&device, &masked, 2).unwrap());
+    let logits = floats(device, prepared.logits(device, &masked, 2).unwrap());
     let (conditional, unconditional) = logits.split_at(logits.len() / 2);
     golden.check("logits.0", conditional);
     golden.check("logits.1", unconditional);
-    let alone = floats(&device, prepared.logits(&device, &masked, 1).unwrap());
+    let alone = floats(device, prepared.logits(device, &masked, 1).unwrap());
     assert_eq!(alone, conditional, "the conditional rows do not depend on the unconditional ones");
 }
 
 #[test]
 fn base_logits_agree_with_the_f64_transformer() {
-    logits_agree("base");
+    logits_agree(&cpu(), "base");
+    logits_agree(gpu::cuda(), "base");
 }
 
 #[test]
 fn superres_logits_agree_with_the_f64_transformer() {
-    logits_agree("superres");
+    logits_agree(&cpu(), "superres");
+    logits_agree(gpu::cuda(), "superres");
 }
 
 #[test]

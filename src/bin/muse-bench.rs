@@ -59,7 +59,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments, report: fn(&Engine, &[Generated], Vec<Event>)) -> Result<()> {
     let threads = arguments.threads.map(|n| n as usize);
-    let engine = Engine::load(&arguments.model, EngineOptions { threads })?;
+    let engine =
+        Engine::load(&arguments.model, EngineOptions { threads, ..EngineOptions::default() })?;
     let mut request = Request::new(&arguments.prompt);
     engine.generate(&request)?; // warm-up
     let mut generated = Vec::new();

@@ -84,6 +84,7 @@ impl Cpu {
 impl Device for Cpu {
     type Buffer = Buffer;
     type Packed = Packed;
+    type Mark = std::time::Instant;
 
     fn describe(&self) -> String {
         let model = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
@@ -107,6 +108,14 @@ impl Device for Cpu {
     fn read(&self, src: &Buffer, bytes: &mut [u8]) -> Result<()> {
         bytes.copy_from_slice(&src.bytes()[..bytes.len()]);
         Ok(())
+    }
+
+    fn mark(&self) -> Result<Self::Mark> {
+        Ok(Self::Mark::now())
+    }
+
+    fn elapsed(&self, from: &Self::Mark, to: &Self::Mark) -> Result<std::time::Duration> {
+        Ok(*to - *from)
     }
 
     fn pack(&self, weight: HostMatrix<'_>) -> Result<Packed> {

@@ -16,7 +16,7 @@ fn hash(bytes: &[u8]) -> u64 {
 }
 
 fn pin(name: &str, expected: u64, run: impl Fn(&muse::cpu::Cpu) -> Vec<u32>) {
-    let got = hash(bytemuck::cast_slice(&everywhere(name, run)));
+    let got = hash(bytemuck::cast_slice(&on_cpus(name, run)));
     assert_eq!(
         got, expected,
         "{name}: the result's hash is {got:#018x}, should be {expected:#018x}"
@@ -34,7 +34,7 @@ fn linear_gelu() {
         let weight =
             ops::pack(device, HostMatrix { weight, bias, rows: n, cols: k, taps: 1 }).unwrap();
         let x = input(device, &x, [m, k]);
-        let mut y = output::<f32>(device, [m, n]);
+        let mut y = output::<f32, _>(device, [m, n]);
         ops::linear(device, &mut y.tensor, &x.tensor, &weight, Activation::Gelu).unwrap();
         bits(&y.floats(device))
     });
@@ -50,7 +50,7 @@ fn attention() {
         let q = input(device, &q, [50, 128]);
         let (k, v) = (input(device, &k, [90, 128]), input(device, &v, [90, 128]));
         let [q, k, v] = [&q, &k, &v].map(|x| Heads { tensor: &x.tensor, offset: 0 });
-        let mut y = output::<bf16>(device, [50, 128]);
+        let mut y = output::<bf16, _>(device, [50, 128]);
         ops::attention(device, &mut y.tensor, q, k, v, sizes).unwrap();
         bits(&y.floats(device))
     });
@@ -72,11 +72,11 @@ fn conv_and_norms() {
             HostMatrix { weight: (&weights).into(), bias: None, rows: c, cols: c, taps: 9 };
         let weight = ops::pack(device, matrix).unwrap();
         let x = input(device, &x, [1, h, w, c]);
-        let mut y = output::<bf16>(device, [1, h, w, c]);
+        let mut y = output::<bf16, _>(device, [1, h, w, c]);
         ops::group_norm_silu(device, &mut y.tensor, &x.tensor, &norm(), 8).unwrap();
-        let mut z = output::<f32>(device, [1, 2 * h, 2 * w, c]);
+        let mut z = output::<f32, _>(device, [1, 2 * h, 2 * w, c]);
         ops::conv2d(device, &mut z.tensor, &y.tensor, &weight, Conv::Up, None).unwrap();
-        let mut out = output::<f32>(device, [4 * h * w, c]);
+        let mut out = output::<f32, _>(device, [4 * h * w, c]);
         ops::layer_norm(device, &mut out.tensor, &z.tensor, &norm()).unwrap();
         bits(&out.floats(device))
     });
@@ -91,9 +91,9 @@ fn sampling() {
         let mut masked = Masked {
             tokens: input(device, &positions, [n]).tensor,
             positions: input(device, &positions, [n]).tensor,
-            remaining: output::<u32>(device, [0]).tensor,
-            sampled: output::<u32>(device, [n]).tensor,
-            confidence: output::<f32>(device, [n]).tensor,
+            remaining: output::<u32, _>(device, [0]).tensor,
+            sampled: output::<u32, _>(device, [n]).tensor,
+            confidence: output::<f32, _>(device, [n]).tensor,
         };
         let noise = NoiseKey { seed: 99, stage: 1, step: 2 };
         let sampling = Sampling { guidance: 2.5, temperature: 0.9, top_k: 0, noise };

@@ -1,12 +1,23 @@
 //! `nearest_code`.
 
-use crate::judge::*;
+use crate::{everywhere, judge::*};
 use muse::ops;
 
 #[test]
 fn nearest_code_agrees_with_the_judge() {
     // (rows, channels, codes)
-    for case in [(1, 1, 1), (3, 4, 15), (5, 3, 33), (70, 8, 257), (256, 64, 1024), (130, 17, 48)] {
+    let cases = [
+        (1, 1, 1),
+        (3, 4, 15),
+        (5, 3, 33),
+        (70, 8, 257),
+        (256, 64, 1024),
+        (130, 17, 48),
+        (33, 20, 129),
+        // More rows than partial results are kept for.
+        (65_600, 2, 3),
+    ];
+    for case in cases {
         let (n, c, codes) = case;
         let mut random = Random((n * codes) as u64);
         let mut codebook = random.floats(codes * c, 1.0);
@@ -15,28 +26,34 @@ fn nearest_code_agrees_with_the_judge() {
         codebook.copy_within(..c, (codes - 1) * c);
         z[..c].copy_from_slice(&codebook[..c]);
 
-        let got = everywhere(case, |device| {
+        let results = everywhere!(case, |device| {
             let z = input(device, &z, [n, c]);
             let codebook = input(device, &codebook, [codes, c]);
-            let mut ids = output::<u32>(device, [n]);
+            let mut ids = output::<u32, _>(device, [n]);
             ops::nearest_code(device, &mut ids.tensor, &z.tensor, &codebook.tensor).unwrap();
             ids.read::<u32>(device)
         });
-
-        assert_eq!(got[0], 0, "{case:?}: a tie");
-        for (row, &id) in got.iter().enumerate() {
-            let distances: Vec<f64> = codebook
-                .chunks(c)
-                .map(|code| {
-                    let pairs = code.iter().zip(&z[row * c..]);
-                    pairs.map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum()
-                })
-                .collect();
-            let smallest = distances.iter().copied().fold(f64::INFINITY, f64::min);
-            let best = distances.iter().position(|&d| d == smallest).unwrap();
-            // Where two codes are equally near within f32, either will do.
-            let close = distances[id as usize] <= smallest * (1.0 + c as f64 * 1e-7);
-            assert!(id as usize == best || close, "{case:?}: row {row}: {id}, should be {best}");
+        // Both sum in channel order with fused multiply-adds.
+        assert_eq!(results[0], results[1], "{case:?}: CPU and CUDA differ");
+        for got in results {
+            assert_eq!(got[0], 0, "{case:?}: a tie");
+            for (row, &id) in got.iter().enumerate() {
+                let distances: Vec<f64> = codebook
+                    .chunks(c)
+                    .map(|code| {
+                        let pairs = code.iter().zip(&z[row * c..]);
+                        pairs.map(|(&a, &b)| (f64::from(a) - f64::from(b)).powi(2)).sum()
+                    })
+                    .collect();
+                let smallest = distances.iter().copied().fold(f64::INFINITY, f64::min);
+                let best = distances.iter().position(|&d| d == smallest).unwrap();
+                // Where two codes are equally near within f32, either will do.
+                let close = distances[id as usize] <= smallest * (1.0 + c as f64 * 1e-7);
+                assert!(
+                    id as usize == best || close,
+                    "{case:?}: row {row}: {id}, should be {best}"
+                );
+            }
         }
     }
 }

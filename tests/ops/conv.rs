@@ -1,6 +1,6 @@
 //! `conv2d`, every geometry.
 
-use crate::judge::*;
+use crate::{everywhere, judge::*};
 use muse::device::{Conv, HostMatrix};
 use muse::ops;
 use muse::tensor::DType;
@@ -56,7 +56,7 @@ fn conv2d_agrees_with_the_judge() {
         let b = random.floats(n, 1.0);
         let add = random.halves(batch * rows * columns * n, 1.0);
 
-        let got = everywhere(case, |device| {
+        let got = everywhere!(case, |device| {
             let x = input(device, &x, [batch, height, width, c]);
             let add = input(device, &add, [batch, rows, columns, n]);
             let matrix = HostMatrix {
@@ -117,6 +117,6 @@ fn conv2d_agrees_with_the_judge() {
             judge.push(exact);
             naive.push(stored(sum, dtype));
         }
-        check(case, &floats(&got), &judge, &naive, dtype);
+        check_all(case, &got, &judge, &naive, dtype);
     }
 }

@@ -1,7 +1,7 @@
 //! Shared by all operators: inputs, guarded outputs, devices, and the tolerance rule.
 
 use half::bf16;
-use muse::cpu::{Buffer, Cpu, Simd};
+use muse::cpu::{Cpu, Simd};
 use muse::device::{Device, Element};
 use muse::tensor::{DType, Shape, Tensor};
 use std::fmt::Debug;
@@ -17,8 +17,19 @@ pub fn devices() -> &'static [Cpu] {
     })
 }
 
-/// Runs a verb on every device; all results must agree to the bit.
-pub fn everywhere<T: PartialEq + Debug>(case: impl Debug, run: impl Fn(&Cpu) -> Vec<T>) -> Vec<T> {
+/// Runs a verb on all CPU devices, which must agree to the bit, and on the CUDA device: both results.
+#[macro_export]
+macro_rules! everywhere {
+    ($case:expr, |$device:ident| $run:expr) => {
+        [
+            $crate::judge::on_cpus($case, |$device: &muse::cpu::Cpu| $run),
+            (|$device: &muse::cuda::Cuda| $run)($crate::gpu::cuda()),
+        ]
+    };
+}
+
+/// Runs a verb on every CPU device; all results must agree to the bit.
+pub fn on_cpus<T: PartialEq + Debug>(case: impl Debug, run: impl Fn(&Cpu) -> Vec<T>) -> Vec<T> {
     let first = run(&devices()[0]);
     for device in &devices()[1..] {
         let other = run(device);
@@ -53,6 +64,19 @@ pub fn check(case: impl Debug, got: &[f32], judge: &[f64], naive: &[f32], dtype:
     }
 }
 
+/// [`check`] of the bits that each device gave.
+pub fn check_all(
+    case: impl Debug + Copy,
+    got: &[Vec<u32>],
+    judge: &[f64],
+    naive: &[f32],
+    dtype: DType,
+) {
+    for (got, device) in got.iter().zip(["cpu", "cuda"]) {
+        check((device, case), &floats(got), judge, naive, dtype);
+    }
+}
+
 /// Distance of neighbouring values of `dtype` about `x`.
 fn ulp(x: f64, dtype: DType) -> f64 {
     let bits = if dtype == DType::BF16 { 8 } else { 24 };
@@ -62,15 +86,19 @@ fn ulp(x: f64, dtype: DType) -> f64 {
 
 /// A tensor whose buffer goes on after it: with NaN, so that a verb that reads there shows it, and
 /// that [`Guarded::read`] finds again if a verb wrote there.
-pub struct Guarded {
-    pub tensor: Tensor<Buffer>,
+pub struct Guarded<B> {
+    pub tensor: Tensor<B>,
     guard: usize, // elements after it
 }
 
 const GUARD: usize = 96;
 
 /// Uploads `data` with a guard after it.
-pub fn input<T: Element>(device: &Cpu, data: &[T], shape: impl Into<Shape>) -> Guarded {
+pub fn input<T: Element, D: Device>(
+    device: &D,
+    data: &[T],
+    shape: impl Into<Shape>,
+) -> Guarded<D::Buffer> {
     let mut guarded = data.to_vec();
     // All ones: NaN as a float.
     guarded.extend(bytemuck::cast_slice::<u32, T>(&[u32::MAX; GUARD]).iter().take(GUARD));
@@ -80,15 +108,15 @@ pub fn input<T: Element>(device: &Cpu, data: &[T], shape: impl Into<Shape>) -> G
 }
 
 /// An output full of NaN, with a guard after it.
-pub fn output<T: Element>(device: &Cpu, shape: impl Into<Shape>) -> Guarded {
+pub fn output<T: Element, D: Device>(device: &D, shape: impl Into<Shape>) -> Guarded<D::Buffer> {
     let shape = shape.into();
     let ones = bytemuck::cast_slice::<u32, T>(&[u32::MAX])[0];
     input(device, &vec![ones; shape.elements()], shape)
 }
 
-impl Guarded {
+impl<B> Guarded<B> {
     /// The elements; panics if the guard was written to.
-    pub fn read<T: Element>(&mut self, device: &Cpu) -> Vec<T> {
+    pub fn read<T: Element>(&mut self, device: &impl Device<Buffer = B>) -> Vec<T> {
         let shape = *self.tensor.shape();
         self.tensor.reshape([shape.elements() + self.guard]);
         let mut data: Vec<T> = device.download(&self.tensor).unwrap();
@@ -100,7 +128,7 @@ impl Guarded {
     }
 
     /// [`Guarded::read`] of f32 or bf16, as f32.
-    pub fn floats(&mut self, device: &Cpu) -> Vec<f32> {
+    pub fn floats(&mut self, device: &impl Device<Buffer = B>) -> Vec<f32> {
         match self.tensor.dtype() {
             DType::BF16 => self.read::<bf16>(device).into_iter().map(f32::from).collect(),
             _ => self.read(device),
@@ -109,10 +137,14 @@ impl Guarded {
 }
 
 /// An output of a float dtype.
-pub fn float_output(device: &Cpu, dtype: DType, shape: impl Into<Shape>) -> Guarded {
+pub fn float_output<D: Device>(
+    device: &D,
+    dtype: DType,
+    shape: impl Into<Shape>,
+) -> Guarded<D::Buffer> {
     match dtype {
-        DType::BF16 => output::<bf16>(device, shape),
-        _ => output::<f32>(device, shape),
+        DType::BF16 => output::<bf16, _>(device, shape),
+        _ => output::<f32, _>(device, shape),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `linear` and `linear_add`.
 
-use crate::judge::*;
+use crate::{everywhere, judge::*};
 use half::bf16;
 use muse::device::{Activation, HostMatrix};
 use muse::ops;
@@ -73,7 +73,7 @@ fn linear_agrees_with_the_judge() {
         let b = random.floats(n, scale);
         let residual = random.floats(m * n, 1.0);
 
-        let got = everywhere(case, |device| {
+        let got = everywhere!(case, |device| {
             let x = input(device, &x, [m, k]);
             let matrix = HostMatrix {
                 weight: (&w).into(),
@@ -93,9 +93,10 @@ fn linear_agrees_with_the_judge() {
             bits(&y.floats(device))
         });
 
-        let (mut judge, mut naive) = (Vec::new(), Vec::new());
+        let (mut judge, mut naive, mut naive_mma) = (Vec::new(), Vec::new(), Vec::new());
         for (i, &residual) in residual.iter().enumerate() {
             let (row, column) = (&x[i / n * k..][..k], &w[i % n * k..][..k]);
+            let half = std::f64::consts::FRAC_1_SQRT_2;
             let (mut exact, mut sum) = (0.0f64, 0.0f32);
             for (&a, &w) in row.iter().zip(column) {
                 exact += a.to_f64() * w.to_f64();
@@ -103,22 +104,45 @@ fn linear_agrees_with_the_judge() {
             }
             if bias {
                 exact += f64::from(b[i % n]);
-                sum += b[i % n];
             }
             if activation == Activation::Gelu {
-                let half = std::f64::consts::FRAC_1_SQRT_2;
                 exact = 0.5 * exact * (1.0 + erf(exact * half));
-                sum = 0.5 * sum * (1.0 + erf(f64::from(sum) * half) as f32);
             }
             if add {
                 exact += f64::from(residual);
-                sum += residual;
             }
+            let finish = |mut sum: f32| {
+                if bias {
+                    sum += b[i % n];
+                }
+                if activation == Activation::Gelu {
+                    sum = 0.5 * sum * (1.0 + erf(f64::from(sum) * half) as f32);
+                }
+                stored(if add { sum + residual } else { sum }, out)
+            };
             judge.push(exact);
-            naive.push(stored(sum, out));
+            naive.push(finish(sum));
+            naive_mma.push(finish(tensor_core_sum(row, column)));
         }
-        check(case, &floats(&got), &judge, &naive, out);
+        check(("cpu", case), &floats(&got[0]), &judge, &naive, out);
+        check(("cuda", case), &floats(&got[1]), &judge, &naive_mma, out);
     }
+}
+
+/// A dot product as the plainest loop over `mma` gives it: tensor cores add 16 products at a time to an
+/// f32 sum and truncate, where a processor rounds (Fasi et al., PeerJ CS 2021).
+fn tensor_core_sum(row: &[bf16], column: &[bf16]) -> f32 {
+    let mut sum = 0.0f32;
+    for (row, column) in row.chunks(16).zip(column.chunks(16)) {
+        let products = row.iter().zip(column).map(|(a, w)| a.to_f64() * w.to_f64());
+        let exact = f64::from(sum) + products.sum::<f64>();
+        let rounded = exact as f32;
+        sum = match f64::from(rounded).abs() > exact.abs() {
+            true => f32::from_bits(rounded.to_bits() - 1), // the neighbour nearer to zero
+            false => rounded,
+        };
+    }
+    sum
 }
 
 /// A row's result does not depend on the rows beside it.
@@ -132,7 +156,7 @@ fn rows_do_not_depend_on_the_batch() {
         let weight = ops::pack(device, matrix).unwrap();
         let run = |x: &[bf16]| {
             let rows = x.len() / k;
-            let mut y = output::<f32>(device, [rows, n]);
+            let mut y = output::<f32, _>(device, [rows, n]);
             let x = input(device, x, [rows, k]);
             ops::linear(device, &mut y.tensor, &x.tensor, &weight, Activation::None).unwrap();
             bits(&y.floats(device))

@@ -10,7 +10,7 @@ use muse::decode::Step;
 use muse::image::{Animation, contact_sheet, write_new};
 use muse::{Engine, EngineOptions, Error, Generated, Image, Request, Result};
 
-use crate::options::{DeviceChoice, GenerateArgs, model_dir};
+use crate::options::{GenerateArgs, model_dir};
 
 /// Side to which preview frames are enlarged, so that tokens can be told apart.
 const PREVIEW_SIDE: usize = 256;
@@ -94,14 +94,13 @@ fn outputs(arguments: &GenerateArgs, count: usize) -> Result<Vec<PathBuf>> {
 }
 
 fn load(arguments: &GenerateArgs) -> Result<Engine> {
-    if arguments.device == DeviceChoice::Cuda {
-        return Err(Error::Device {
-            device: "cuda".into(),
-            problem: "this version has no CUDA backend yet; use --device cpu".into(),
-        });
-    }
     let threads = arguments.threads.map(|n| n as usize);
-    Engine::load(model_dir(arguments.model.model.clone())?, EngineOptions { threads })
+    let options = EngineOptions { device: arguments.device, threads };
+    let engine = Engine::load(model_dir(arguments.model.model.clone())?, options)?;
+    if let Some(reason) = engine.reason() {
+        eprintln!("device: {} ({reason})", engine.device());
+    }
+    Ok(engine)
 }
 
 fn generate(

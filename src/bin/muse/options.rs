@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use muse::{Error, Overrides, Request, Result, Size};
+use muse::{DeviceChoice, Error, Overrides, Request, Result, Size};
 
 /// Text to image with masked-token transformers (Muse).
 #[derive(Parser)]
@@ -49,14 +49,19 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DeviceChoice {
-    /// The best device this program can use; says which
-    Auto,
-    /// This machine's processor
-    Cpu,
-    /// An NVIDIA GPU; never falls back to the CPU
-    Cuda,
+/// `auto`, `cpu`, `cuda` or `cuda:N`.
+fn device(text: &str) -> std::result::Result<DeviceChoice, String> {
+    match text {
+        "auto" => Ok(DeviceChoice::Auto),
+        "cpu" => Ok(DeviceChoice::Cpu),
+        "cuda" => Ok(DeviceChoice::Cuda(0)),
+        _ => {
+            let ordinal = text.strip_prefix("cuda:").and_then(|n| n.parse().ok());
+            ordinal
+                .map(DeviceChoice::Cuda)
+                .ok_or_else(|| "expected auto, cpu, cuda or cuda:N".into())
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -119,8 +124,9 @@ pub struct GenerateArgs {
     /// Also write an animation of the decode, masked cells hatched (GIF; the first image)
     #[arg(long, value_name = "FILE")]
     pub preview: Option<PathBuf>,
-    /// Where to run
-    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    /// Where to run: auto (the first GPU, else the processor; says which), cpu, cuda or cuda:N (an NVIDIA
+    /// GPU; never falls back to the processor)
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
     pub device: DeviceChoice,
     /// Threads of the CPU backend [default: all cores]; the image does not depend on it
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]

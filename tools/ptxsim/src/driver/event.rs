@@ -34,7 +34,7 @@ const SHARED: c_uint = 4;
 const EXTERNAL: c_uint = 1;
 
 impl Driver {
-    fn event(&self, event: CUevent) -> Result<&Event> {
+    pub fn event(&self, event: CUevent) -> Result<&Event> {
         let event = self.events.get(event)?;
         self.healthy(event.context)?;
         Ok(event)

@@ -4,7 +4,8 @@ use std::ffi::c_uint;
 use std::sync::Arc;
 
 use super::abi::{
-    CUcontext, CUgraph, CUgraphExec, CUgraphNode, In, KernelNodeParams, MemsetNodeParams, Out,
+    CUcontext, CUevent, CUgraph, CUgraphExec, CUgraphNode, In, KernelNodeParams, MemsetNodeParams,
+    Out,
 };
 use super::graph::{Graph, Node};
 use super::launch::{Params, Shape};
@@ -74,6 +75,21 @@ pub extern "C" fn cuGraphAddEmptyNode(
     call("cuGraphAddEmptyNode", |d| {
         out.required()?;
         out.set(d.add_node(graph, after, count, Work::Marker)?)
+    })
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphAddEventRecordNode(
+    out: Out<CUgraphNode>,
+    graph: CUgraph,
+    after: In<CUgraphNode>,
+    count: usize,
+    event: CUevent,
+) -> Status {
+    call("cuGraphAddEventRecordNode", |d| {
+        out.required()?;
+        d.event(event)?;
+        out.set(d.add_node(graph, after, count, Work::Record(event))?)
     })
 }
 

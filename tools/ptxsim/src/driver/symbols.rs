@@ -57,7 +57,8 @@ symbols! {
         cuGraphExecDestroy cuGraphLaunch cuGraphUpload cuGraphExecUpdate_v2
     }
     graph_nodes {
-        cuGraphAddEmptyNode cuGraphAddKernelNode_v2 cuGraphAddMemsetNode cuGraphGetNodes
+        cuGraphAddEmptyNode cuGraphAddEventRecordNode cuGraphAddKernelNode_v2 cuGraphAddMemsetNode
+        cuGraphGetNodes
         cuGraphGetRootNodes cuGraphNodeGetDependencies_v2 cuGraphNodeGetType
         cuGraphKernelNodeGetParams_v2 cuGraphKernelNodeSetParams_v2
         cuGraphExecKernelNodeSetParams_v2

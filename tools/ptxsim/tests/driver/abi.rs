@@ -191,6 +191,7 @@ unsafe extern "C" {
     pub fn cuGraphGetRootNodes(graph: usize, nodes: *mut usize, count: *mut usize) -> u32;
     pub fn cuGraphNodeGetDependencies_v2(node: usize, nodes: *mut usize, edges: *mut u64, count: *mut usize) -> u32;
     pub safe fn cuGraphNodeGetType(node: usize, out: &mut c_uint) -> u32;
+    pub fn cuGraphAddEventRecordNode(out: *mut usize, graph: usize, after: *const usize, count: usize, event: usize) -> u32;
     pub fn cuGraphAddEmptyNode(out: *mut usize, graph: usize, after: *const usize, count: usize) -> u32;
     pub fn cuGraphAddKernelNode_v2(out: *mut usize, graph: usize, after: *const usize, count: usize, params: *const KernelNodeParams) -> u32;
     pub fn cuGraphAddMemsetNode(out: *mut usize, graph: usize, after: *const usize, count: usize, params: *const MemsetNodeParams, context: usize) -> u32;

@@ -197,6 +197,31 @@ fn graphs_are_built_node_by_node() {
 }
 
 #[test]
+fn event_nodes_time_what_lies_between_them() {
+    let gpu = gpu();
+    let stream = gpu.stream();
+    let a = gpu.alloc(4);
+    let (start, end) = (make(|e| cuEventCreate(e, 0)), make(|e| cuEventCreate(e, 0)));
+    let graph = make(|g| cuGraphCreate(g, 0));
+    let fill =
+        MemsetNodeParams { to: a, pitch: 0, value: 3, element_bytes: 1, width: 4, height: 1 };
+    // SAFETY: as declared.
+    unsafe {
+        let first = make(|n| cuGraphAddEventRecordNode(n, graph, null(), 0, start));
+        let set = make(|n| cuGraphAddMemsetNode(n, graph, &first, 1, &fill, gpu.context));
+        make(|n| cuGraphAddEventRecordNode(n, graph, &set, 1, end));
+        assert_eq!(cuGraphAddEventRecordNode(&mut 0, graph, null(), 0, 77), INVALID_HANDLE);
+        let exec = instantiate(graph);
+        let mut milliseconds = -1.0;
+        assert_ne!(cuEventElapsedTime_v2(&mut milliseconds, start, end), OK);
+        assert_eq!(cuGraphLaunch(exec, stream), OK);
+        assert_eq!(cuEventSynchronize(end), OK);
+        assert_eq!(cuEventElapsedTime_v2(&mut milliseconds, start, end), OK);
+        assert!(milliseconds > 0.0, "{milliseconds} ms");
+    }
+}
+
+#[test]
 fn a_graph_launched_in_a_capture_becomes_part_of_it() {
     let gpu = gpu();
     let stream = gpu.stream();

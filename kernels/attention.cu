@@ -1,0 +1,236 @@
+// Attention. CPU twin: src/cpu/attention.rs.
+#include "launch.h"
+#include "prim/copy.cuh"
+#include "prim/exp.cuh"
+#include "prim/mma.cuh"
+#include "prim/pack.cuh"
+#include "prim/reduce.cuh"
+
+#define MINUS_INFINITY __int_as_float(0xFF800000)
+
+// Rows of one head of one sequence within a wider tensor.
+struct Operand {
+    const bf16* data;     // of the head's first element
+    unsigned int stride;  // elements from row to row
+};
+
+// The largest and the sum over the four lanes that share a row of a product.
+__device__ __forceinline__ float row_max(float x) {
+    x = fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, 1));
+    return fmaxf(x, __shfl_xor_sync(0xFFFFFFFFu, x, 2));
+}
+__device__ __forceinline__ float row_sum(float x) {
+    x += __shfl_xor_sync(0xFFFFFFFFu, x, 1);
+    return x + __shfl_xor_sync(0xFFFFFFFFu, x, 2);
+}
+
+// Starts copying rows first .. first + rows to shared memory; rows from `end` on, and columns from
+// `head_dim` on, become zero and are not read.
+template <int D>
+__device__ __forceinline__ void load_rows(unsigned int to, const Operand& x, unsigned int first, unsigned int end,
+                                          unsigned int rows, unsigned int head_dim) {
+    for (unsigned int i = threadIdx.x; i < rows * (D / 8); i += blockDim.x) {
+        const unsigned int row = i / (D / 8), column = i % (D / 8) * 8;
+        const bool inside = first + row < end && column < head_dim;
+        const bf16* from = inside ? x.data + static_cast<size_t>(first + row) * x.stride + column : x.data;
+        cp_async16(to + 2 * (row * (D + ATTENTION_PAD) + column), from, inside);
+    }
+}
+
+// out = softmax(q k^T / sqrt(head_dim)) v for M times ATTENTION_ROWS queries a warp, in one pass over the
+// keys. At M = 2 every operand that is read from shared memory serves two products, which is what large
+// images wait for; at M = 1 there are more blocks.
+//
+// Scores are taken in base 2 (`scale` = log2(e) / sqrt(head_dim)) and kept in f32 registers, with a running
+// maximum and sum. Probabilities become bf16 for the second product; their sum is taken of what they have
+// become, so that weights add up to 1. Keys come in double-buffered stages; stage 1 holds the queries first.
+template <int D, int M>
+__device__ __forceinline__ void attention(bf16* out, const Operand& q, const Operand& k, const Operand& v,
+                                          unsigned int queries, unsigned int length, unsigned int head_dim,
+                                          unsigned int out_stride, float scale) {
+    constexpr unsigned int ROW = 2 * (D + ATTENTION_PAD);    // bytes of a row in shared memory
+    constexpr unsigned int TILE = ATTENTION_KEYS * ROW;      // of a stage's keys, or values
+    extern __shared__ __align__(128) unsigned char tiles[];  // [2 stages][keys, values][ATTENTION_KEYS][ROW]
+    const unsigned int base = shared_address(tiles);
+    const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const unsigned int rows = blockDim.x / 32 * ATTENTION_ROWS * M, first = blockIdx.x * rows;
+
+    load_rows<D>(base + 2 * TILE, q, first, queries, rows, head_dim);
+    load_rows<D>(base, k, 0, length, ATTENTION_KEYS, head_dim);
+    load_rows<D>(base + TILE, v, 0, length, ATTENTION_KEYS, head_dim);
+    cp_async_commit();
+    cp_async_wait<0>();
+    __syncthreads();
+    const unsigned int mine = warp * ATTENTION_ROWS * M;  // the warp's first row in the block
+    unsigned int query[M][D / 16][4];
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int c = 0; c < D / 16; c++)
+            ldmatrix_x4(query[m][c], base + 2 * TILE + (mine + 16 * m + lane % 16) * ROW + 32 * c + lane / 16 * 16);
+    __syncthreads();
+
+    float sums[M][D / 8][4] = {};      // [16 M, D] of a warp, not yet divided
+    float largest[M][2], total[M][2];  // of rows lane/4 and 8 more, before scaling; of this lane's columns
+#pragma unroll
+    for (int m = 0; m < M; m++)
+        largest[m][0] = largest[m][1] = MINUS_INFINITY, total[m][0] = total[m][1] = 0.0f;
+    const unsigned int stages = (length + ATTENTION_KEYS - 1) / ATTENTION_KEYS;
+    for (unsigned int stage = 0; stage < stages; stage++) {
+        const unsigned int key = stage * ATTENTION_KEYS;
+        const unsigned int keys = base + stage % 2 * (2 * TILE), values = keys + TILE;
+        if (stage + 1 < stages) {
+            const unsigned int next = base + (stage + 1) % 2 * (2 * TILE);
+            load_rows<D>(next, k, key + ATTENTION_KEYS, length, ATTENTION_KEYS, head_dim);
+            load_rows<D>(next + TILE, v, key + ATTENTION_KEYS, length, ATTENTION_KEYS, head_dim);
+        }
+        cp_async_commit();
+
+        float score[M][ATTENTION_KEYS / 8][4] = {};  // [16 M, ATTENTION_KEYS] of a warp
+#pragma unroll
+        for (int c = 0; c < D / 16; c++)
+#pragma unroll
+            for (int j = 0; j < ATTENTION_KEYS / 16; j++) {
+                unsigned int b[4];
+                ldmatrix_x4(b, keys + (16 * j + lane / 16 * 8 + lane % 8) * ROW + 32 * c + lane / 8 % 2 * 16);
+#pragma unroll
+                for (int m = 0; m < M; m++) {
+                    mma_bf16_m16n8k16(score[m][2 * j], query[m][c], b[0], b[1]);
+                    mma_bf16_m16n8k16(score[m][2 * j + 1], query[m][c], b[2], b[3]);
+                }
+            }
+        if (key + ATTENTION_KEYS > length) {
+#pragma unroll
+            for (int j = 0; j < ATTENTION_KEYS / 8; j++)
+#pragma unroll
+                for (int e = 0; e < 4; e++)
+                    if (key + 8 * j + lane % 4 * 2 + e % 2 >= length)
+#pragma unroll
+                        for (int m = 0; m < M; m++) score[m][j][e] = MINUS_INFINITY;
+        }
+
+        float offset[M][2];
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const float before = largest[m][h];
+#pragma unroll
+                for (int j = 0; j < ATTENTION_KEYS / 8; j++)
+                    largest[m][h] = fmaxf(largest[m][h], fmaxf(score[m][j][2 * h], score[m][j][2 * h + 1]));
+                largest[m][h] = row_max(largest[m][h]);
+                offset[m][h] = -largest[m][h] * scale;
+                const float shrink = exp2_approx(fmaf(before, scale, offset[m][h]));
+                total[m][h] *= shrink;
+#pragma unroll
+                for (int c = 0; c < D / 8; c++) sums[m][c][2 * h] *= shrink, sums[m][c][2 * h + 1] *= shrink;
+            }
+
+#pragma unroll
+        for (int j = 0; j < ATTENTION_KEYS / 16; j++) {
+            // Two 8-column sums are laid out as one 16-column operand.
+            unsigned int p[M][4];
+#pragma unroll
+            for (int m = 0; m < M; m++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    const float* s = &score[m][2 * j + i / 2][i % 2 * 2];
+                    p[m][i] = pack2(exp2_approx(fmaf(s[0], scale, offset[m][i % 2])),
+                                    exp2_approx(fmaf(s[1], scale, offset[m][i % 2])));
+                    total[m][i % 2] += __uint_as_float(p[m][i] << 16) + __uint_as_float(p[m][i] & 0xFFFF0000u);
+                }
+#pragma unroll
+            for (int c = 0; c < D / 16; c++) {
+                unsigned int b[4];
+                ldmatrix_x4_trans(b, values + (16 * j + lane % 16) * ROW + 32 * c + lane / 16 * 16);
+#pragma unroll
+                for (int m = 0; m < M; m++) {
+                    mma_bf16_m16n8k16(sums[m][2 * c], p[m], b[0], b[1]);
+                    mma_bf16_m16n8k16(sums[m][2 * c + 1], p[m], b[2], b[3]);
+                }
+            }
+        }
+        cp_async_wait<0>();
+        __syncthreads();
+    }
+
+    // Through shared memory, each warp its own rows, so that stores are 16 bytes.
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const float divisor = row_sum(total[m][h]);
+            unsigned char* row = tiles + (mine + 16 * m + 8 * h + lane / 4) * ROW;
+#pragma unroll
+            for (int c = 0; c < D / 8; c++)
+                *reinterpret_cast<unsigned int*>(row + 16 * c + lane % 4 * 4) =
+                    pack2(sums[m][c][2 * h] / divisor, sums[m][c][2 * h + 1] / divisor);
+        }
+    __syncwarp();
+    for (unsigned int i = lane; i < ATTENTION_ROWS * M * (D / 8); i += 32) {
+        const unsigned int row = mine + i / (D / 8), column = i % (D / 8) * 8;
+        if (first + row < queries && column < head_dim)
+            *reinterpret_cast<uint4*>(out + static_cast<size_t>(first + row) * out_stride + column) =
+                *reinterpret_cast<const uint4*>(tiles + row * ROW + 2 * column);
+    }
+}
+
+// The operands of sequence blockIdx.y / heads, head blockIdx.y % heads.
+//   out [batch*queries, heads*head_dim] bf16, rounded once
+//   q [batch*queries, q_stride], k [batch*keys, k_stride], v [batch*keys, v_stride] bf16, from the column
+//   where the first head begins; the first `length0` or `length1` keys of a sequence exist, others are not read
+#define OPERANDS                                                                                               \
+    const unsigned int sequence = blockIdx.y / heads, head = blockIdx.y % heads;                               \
+    const unsigned int length = sequence ? length1 : length0, width = heads * head_dim;                        \
+    const size_t column = head * head_dim, query = static_cast<size_t>(sequence) * queries,                    \
+                 key = static_cast<size_t>(sequence) * keys;                                                   \
+    const Operand qs = {q + query * q_stride + column, q_stride}, ks = {k + key * k_stride + column, k_stride},\
+                  vs = {v + key * v_stride + column, v_stride};                                                \
+    bf16* to = out + query * width + column;
+
+// Heads of up to D channels, a multiple of 8; operands aligned to 16 bytes, strides multiples of 8.
+// Grid (ceil(queries / (ATTENTION_ROWS * M * warps)), batch*heads), block 32 * warps, warps up to
+// ATTENTION_WARPS; shared memory 4 * ATTENTION_KEYS * (D + ATTENTION_PAD) bf16.
+#define ATTENTION(D, M)                                                                                        \
+    extern "C" __global__ __launch_bounds__(32 * ATTENTION_WARPS) void attention_##D##x##M(                    \
+        bf16* out, const bf16* q, const bf16* k, const bf16* v, unsigned int q_stride, unsigned int k_stride,  \
+        unsigned int v_stride, unsigned int heads, unsigned int head_dim, unsigned int queries,                \
+        unsigned int keys, unsigned int length0, unsigned int length1, float scale) {                          \
+        OPERANDS                                                                                               \
+        attention<D, M>(to, qs, ks, vs, queries, length, head_dim, width, scale);                              \
+    }
+ATTENTION(32, 1)
+ATTENTION(32, 2)
+ATTENTION(64, 1)
+ATTENTION(64, 2)
+ATTENTION(80, 1)
+ATTENTION(96, 1)
+ATTENTION(128, 1)
+
+// Heads and alignments that the tiles above do not fit: a warp takes a query and 32 columns, one key at a
+// time, probabilities f32. Slow, and right for every size.
+// Grid (ceil(queries / ATTENTION_PLAIN_WARPS), batch*heads, ceil(head_dim / 32)),
+// block 32 * ATTENTION_PLAIN_WARPS. Arguments as above.
+extern "C" __global__ __launch_bounds__(32 * ATTENTION_PLAIN_WARPS) void attention_plain(
+    bf16* out, const bf16* q, const bf16* k, const bf16* v, unsigned int q_stride, unsigned int k_stride,
+    unsigned int v_stride, unsigned int heads, unsigned int head_dim, unsigned int queries, unsigned int keys,
+    unsigned int length0, unsigned int length1, float scale) {
+    OPERANDS
+    const unsigned int lane = threadIdx.x % 32, row = blockIdx.x * ATTENTION_PLAIN_WARPS + threadIdx.x / 32;
+    if (row >= queries) return;
+    const bf16* a = qs.data + static_cast<size_t>(row) * q_stride;  // [head_dim]
+    const unsigned int c = blockIdx.z * 32 + lane;
+    float largest = MINUS_INFINITY, total = 0.0f, sum = 0.0f;
+    for (unsigned int j = 0; j < length; j++) {
+        const bf16* b = ks.data + static_cast<size_t>(j) * k_stride;  // [head_dim]
+        float score = 0.0f;
+        for (unsigned int i = lane; i < head_dim; i += 32) score += widen(a[i]) * widen(b[i]);
+        score = warp_sum(score) * scale;
+        const float next = fmaxf(largest, score);
+        const float shrink = exp2_approx(largest - next), p = exp2_approx(score - next);
+        largest = next;
+        total = total * shrink + p;
+        if (c < head_dim) sum = sum * shrink + p * widen(vs.data[static_cast<size_t>(j) * v_stride + c]);
+    }
+    if (c < head_dim) to[static_cast<size_t>(row) * width + c] = rounded<bf16>(sum / total);
+}

@@ -1,0 +1,56 @@
+// Convolutions over NHWC images, as a product whose rows of A are gathered. CPU twin: src/cpu/conv.rs.
+#include "prim/gemm.cuh"
+
+// Input pixels that an output pixel reads, by filter tap; nothing outside the image.
+// kind 0: 1x1; 1: 3x3 same; 2: 3x3 stride 2 padded right and bottom; 3: nearest x2, then 3x3 same.
+struct Pixels {
+    static constexpr bool ONE_TAP = false;
+    const bf16* x;  // [b, height, width, k]
+    unsigned int k, taps, kind, height, width;
+    __device__ __forceinline__ const bf16* at(unsigned int row, unsigned int tap) const {
+        if (kind == 0) return x + static_cast<size_t>(row) * k;
+        const unsigned int shift = kind == 3;
+        const unsigned int rows = kind == 2 ? height / 2 : height << shift;
+        const unsigned int columns = kind == 2 ? width / 2 : width << shift;
+        const unsigned int line = row / columns, image = line / rows;
+        const int oy = line - image * rows, ox = row - line * columns;
+        const int ky = tap / 3, kx = tap - tap / 3 * 3;
+        // A shift rounds down: the pixel left of the doubled image stays outside.
+        const int y = kind == 2 ? 2 * oy + ky : (oy + ky - 1) >> shift;
+        const int u = kind == 2 ? 2 * ox + kx : (ox + kx - 1) >> shift;
+        if (y < 0 || u < 0 || y >= static_cast<int>(height) || u >= static_cast<int>(width)) return nullptr;
+        return x + ((static_cast<size_t>(image) * height + y) * width + u) * k;
+    }
+};
+
+// out = conv(x) + bias (+ residual).
+//   out [m, n] bf16 | f32, m output pixels   rounded once;  x [b, height, width, k] bf16;  w [n, taps, kp] bf16
+//   bias [n] f32 or null;  residual [m, n] bf16 or null
+// f32 sums in ascending tap and channel. Grid, block and shared memory as linear's; all pointers aligned to 16 bytes.
+template <int BM, int BN, int WM, int WN, int STAGES, class Out>
+__device__ __forceinline__ void conv(Out* out, const Pixels& pixels, const bf16* w, const float* bias,
+                                     const bf16* residual, unsigned int m, unsigned int n) {
+    gemm<BM, BN, WM, WN, STAGES>(pixels, w, m, n, [&](unsigned int row, unsigned int first, float4 sums) {
+        const size_t at = static_cast<size_t>(row) * n;
+        store_row(out + at, first, n, sums, [&](unsigned int column, float sum) {
+            if (bias != nullptr) sum += bias[column];
+            return residual == nullptr ? sum : sum + widen(residual[at + column]);
+        });
+    });
+}
+
+#define CONV(NAME, OUT, SIZE, WM, WN)                                                                       \
+    extern "C" __global__ __launch_bounds__(GEMM_THREADS) void NAME(                                        \
+        OUT* out, const bf16* x, const bf16* w, const float* bias, const bf16* residual, unsigned int m,    \
+        unsigned int n, unsigned int k, unsigned int taps, unsigned int kind, unsigned int height,          \
+        unsigned int width) {                                                                               \
+        conv<GEMM_##SIZE##_M, GEMM_##SIZE##_N, WM, WN, GEMM_##SIZE##_STAGES>(                               \
+            out, Pixels{x, k, taps, kind, height, width}, w, bias, residual, m, n);                         \
+    }
+
+CONV(conv_small_bf16, bf16, SMALL, 16, 32)
+CONV(conv_small_f32, float, SMALL, 16, 32)
+CONV(conv_middle_bf16, bf16, MIDDLE, 32, 32)
+CONV(conv_middle_f32, float, MIDDLE, 32, 32)
+CONV(conv_large_bf16, bf16, LARGE, 64, 64)
+CONV(conv_large_f32, float, LARGE, 64, 64)

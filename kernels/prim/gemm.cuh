@@ -1,0 +1,140 @@
+// A tile of a * wᵀ on the tensor cores; `linear` and `conv2d` differ in where rows of A come from.
+#pragma once
+#include "../launch.h"
+#include "copy.cuh"
+#include "mma.cuh"
+#include "pack.cuh"
+
+// Byte of 16-byte piece `piece` (of 8) of a row: pieces change places by row, so that the 8 rows that
+// ldmatrix reads at once, and the 8 pieces of a row that are written at once, lie in different banks.
+__device__ __forceinline__ unsigned int swizzled(unsigned int row, unsigned int piece) {
+    return row * 128 + ((piece ^ (row & 7)) << 4);
+}
+
+// 8 columns from `column` of a row of k, zeros past it; `from` may be at any element.
+__device__ __forceinline__ uint4 gathered(const bf16* from, unsigned int column, unsigned int k) {
+    unsigned int words[4] = {0, 0, 0, 0};
+    if (from != nullptr) {
+        const unsigned short* bits = reinterpret_cast<const unsigned short*>(from);
+#pragma unroll
+        for (unsigned int i = 0; i < 8; i++)
+            if (column + i < k) words[i / 2] |= static_cast<unsigned int>(bits[column + i]) << (16 * (i % 2));
+    }
+    return make_uint4(words[0], words[1], words[2], words[3]);
+}
+
+// store(row, column, sums) gets four neighbouring sums of [m, n] at a time; row < m, column < n, a multiple of 4.
+//   rows     at(row, tap): begin of k bf16, or null for zeros; k; taps
+//   w        [n, taps, kp] bf16, kp = k rounded up to 8, zeros there
+// Grid (n tiles, m tiles), GEMM_THREADS threads, STAGES * (BM + BN) * 128 bytes of dynamic shared memory.
+template <int BM, int BN, int WM, int WN, int STAGES, class Rows, class Store>
+__device__ __forceinline__ void gemm(const Rows& rows, const bf16* w, unsigned int m, unsigned int n,
+                                     const Store& store) {
+    static_assert(BM / WM * (BN / WN) * 32 == GEMM_THREADS && GEMM_DEPTH == 64, "warps of a block");
+    extern __shared__ __align__(128) unsigned char memory[];  // [STAGES, BM + BN, 128]
+    constexpr unsigned int STAGE = (BM + BN) * 128;
+    const unsigned int row0 = blockIdx.y * BM, column0 = blockIdx.x * BN;
+    const unsigned int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const unsigned int warp_m = warp / (BN / WN) * WM, warp_n = warp % (BN / WN) * WN;
+    const unsigned int per = (rows.k + 7) / 8, pieces = per * rows.taps, steps = (pieces + 7) / 8;
+    const bool whole = rows.k % 8 == 0;
+
+    const auto load = [&](unsigned int step) {
+        unsigned char* stage = memory + step % STAGES * STAGE;
+        const unsigned int piece = threadIdx.x % 8, at = step * 8 + piece;
+        const unsigned int tap = Rows::ONE_TAP ? 0 : at / per, column = (at - tap * per) * 8;
+        const auto row = [&](unsigned int r) {  // where the piece of row r comes from; null for zeros
+            return at < pieces && row0 + r < m ? rows.at(row0 + r, tap) : static_cast<const bf16*>(nullptr);
+        };
+        if (whole) {
+#pragma unroll
+            for (unsigned int r = threadIdx.x / 8; r < BM; r += GEMM_THREADS / 8) {
+                const bf16* from = row(r);
+                const unsigned int to = shared_address(stage + swizzled(r, piece));
+                cp_async16(to, from == nullptr ? w : from + column, from != nullptr);
+            }
+        } else {
+#pragma unroll 1
+            for (unsigned int r = threadIdx.x / 8; r < BM; r += GEMM_THREADS / 8)
+                *reinterpret_cast<uint4*>(stage + swizzled(r, piece)) = gathered(row(r), column, rows.k);
+        }
+#pragma unroll
+        for (unsigned int r = threadIdx.x / 8; r < BN; r += GEMM_THREADS / 8) {
+            const bool inside = at < pieces && column0 + r < n;
+            const bf16* from = inside ? w + (static_cast<size_t>(column0 + r) * pieces + at) * 8 : w;
+            cp_async16(shared_address(stage + BM * 128 + swizzled(r, piece)), from, inside);
+        }
+    };
+
+    float sums[WM / 16][WN / 8][4] = {};
+#pragma unroll 1
+    for (unsigned int step = 0; step < STAGES - 1; step++) {
+        if (step < steps) load(step);
+        cp_async_commit();
+    }
+    for (unsigned int step = 0; step < steps; step++) {
+        cp_async_wait<STAGES - 2>();
+        __syncthreads();  // the stage is there, and the one before it is read
+        if (step + STAGES - 1 < steps) load(step + STAGES - 1);
+        cp_async_commit();
+        const unsigned int a0 = shared_address(memory + step % STAGES * STAGE), b0 = a0 + BM * 128;
+#pragma unroll
+        for (unsigned int k = 0; k < GEMM_DEPTH / 16; k++) {
+            unsigned int a[WM / 16][4], b[WN / 16][4];
+#pragma unroll
+            for (unsigned int i = 0; i < WM / 16; i++)
+                ldmatrix_x4(a[i], a0 + swizzled(warp_m + 16 * i + lane % 16, 2 * k + lane / 16));
+#pragma unroll
+            for (unsigned int j = 0; j < WN / 16; j++)
+                ldmatrix_x4(b[j], b0 + swizzled(warp_n + 16 * j + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
+#pragma unroll
+            for (unsigned int i = 0; i < WM / 16; i++)
+#pragma unroll
+                for (unsigned int j = 0; j < WN / 8; j++)
+                    mma_bf16_m16n8k16(sums[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
+        }
+    }
+    // Through shared memory, so that a row is stored in wide pieces and the epilogue is there once. Rows
+    // begin 8 banks apart: 16 lanes write 4 rows of 4 pairs to 32 banks.
+    cp_async_wait<0>();
+    __syncthreads();  // the last stage is read
+    constexpr unsigned int PITCH = BN + 8;
+    static_assert(BM * PITCH * 4 <= STAGES * STAGE, "sums fit where the stages were");
+    float* tile = reinterpret_cast<float*>(memory);  // [BM, PITCH]
+#pragma unroll
+    for (unsigned int i = 0; i < WM / 16; i++)
+#pragma unroll
+        for (unsigned int j = 0; j < WN / 8; j++)
+#pragma unroll
+            for (unsigned int half = 0; half < 2; half++) {
+                const unsigned int row = warp_m + 16 * i + 8 * half + lane / 4;
+                const unsigned int column = warp_n + 8 * j + lane % 4 * 2;
+                *reinterpret_cast<float2*>(tile + row * PITCH + column) =
+                    make_float2(sums[i][j][2 * half], sums[i][j][2 * half + 1]);
+            }
+    __syncthreads();
+#pragma unroll 1
+    for (unsigned int i = threadIdx.x; i < BM * BN / 4; i += GEMM_THREADS) {
+        const unsigned int row = i / (BN / 4), column = i % (BN / 4) * 4;
+        if (row0 + row < m && column0 + column < n)
+            store(row0 + row, column0 + column, load4(tile + row * PITCH + column));
+    }
+}
+
+// Runs `each(i, x)` on up to four neighbours from `column` of a row of n and stores what it returns: in one
+// piece where rows are whole pieces.
+template <class Out, class Each>
+__device__ __forceinline__ void store_row(Out* to, unsigned int column, unsigned int n, float4 x, const Each& each) {
+    float y[4] = {x.x, x.y, x.z, x.w};
+    const unsigned int count = min(4u, n - column);
+#pragma unroll
+    for (unsigned int i = 0; i < 4; i++)
+        if (i < count) y[i] = each(column + i, y[i]);
+    if (n % 4 == 0) {
+        store4(to + column, make_float4(y[0], y[1], y[2], y[3]));
+    } else {
+#pragma unroll
+        for (unsigned int i = 0; i < 4; i++)
+            if (i < count) to[column + i] = rounded<Out>(y[i]);
+    }
+}

@@ -1,0 +1,102 @@
+//! Launches of `kernels/attention.cu`.
+
+use cudarc::driver::sys::CUmodule;
+
+use super::arena::Buffer;
+use super::blocks;
+use super::driver::Driver;
+use super::kernel::{Kernel, Launch};
+use super::launch::*;
+use crate::device::{Attention, Heads};
+use crate::error::Result;
+use crate::tensor::Tensor;
+
+/// out, q, k, v, q_stride, k_stride, v_stride, heads, head_dim, queries, keys, length0, length1, scale
+type Function = Kernel<(u64, u64, u64, u64, u32, u32, u32, u32, u32, u32, u32, u32, u32, f32)>;
+
+/// Channels of a head that there are kernels for.
+const WIDTHS: [u32; 5] = [32, 64, 80, 96, 128];
+/// Blocks that fill a large GPU well enough: below, fewer query rows a block make more of them.
+const ENOUGH: u32 = 96;
+/// The same for the blocks of twice as many rows, of which a multiprocessor has two at a time.
+const ENOUGH_WIDE: u32 = 264;
+
+pub(super) struct Kernels {
+    /// By `WIDTHS`.
+    tiled: [Function; 5],
+    /// The first of `WIDTHS` again, a warp doing twice the rows: more would not fit its registers.
+    wide: [Function; 2],
+    plain: Function,
+}
+
+/// Two stages of keys and values.
+const fn shared(width: u32) -> u32 {
+    2 * 2 * ATTENTION_KEYS * (width + ATTENTION_PAD) * 2
+}
+
+impl Kernels {
+    pub fn load(driver: &Driver, module: CUmodule) -> Result<Self> {
+        let tiled = |name, width| Kernel::load(driver, module, name, shared(width));
+        Ok(Kernels {
+            tiled: [
+                tiled("attention_32x1", 32)?,
+                tiled("attention_64x1", 64)?,
+                tiled("attention_80x1", 80)?,
+                tiled("attention_96x1", 96)?,
+                tiled("attention_128x1", 128)?,
+            ],
+            wide: [tiled("attention_32x2", 32)?, tiled("attention_64x2", 64)?],
+            plain: Kernel::load(driver, module, "attention_plain", 0)?,
+        })
+    }
+
+    pub fn attention(
+        &self,
+        out: &mut Tensor<Buffer>,
+        q: Heads<'_, Buffer>,
+        k: Heads<'_, Buffer>,
+        v: Heads<'_, Buffer>,
+        sizes: Attention,
+    ) -> Launch {
+        let Attention { batch, heads, head_dim, queries, keys, lengths } = sizes;
+        let address = |x: &Heads<'_, Buffer>| x.tensor.buffer.address() + 2 * x.offset as u64;
+        let stride = |x: &Heads<'_, Buffer>| x.tensor.shape().last() as u32;
+        let arguments = (
+            out.buffer.address(),
+            address(&q),
+            address(&k),
+            address(&v),
+            stride(&q),
+            stride(&k),
+            stride(&v),
+            heads as u32,
+            head_dim as u32,
+            queries as u32,
+            keys as u32,
+            lengths[0] as u32,
+            lengths[1] as u32,
+            (f64::from(std::f32::consts::LOG2_E) / (head_dim as f64).sqrt()) as f32,
+        );
+        let of_batch = (batch * heads) as u32;
+        let aligned =
+            |x: &Heads<'_, Buffer>| x.offset.is_multiple_of(8) && stride(x).is_multiple_of(8);
+        let fits = head_dim.is_multiple_of(8) && [q, k, v].iter().all(aligned);
+        let width = WIDTHS.iter().position(|&width| head_dim <= width as usize);
+        let Some(index) = width.filter(|_| fits) else {
+            let grid = [blocks(queries, ATTENTION_PLAIN_WARPS), of_batch, blocks(head_dim, 32)];
+            return self.plain.on(grid, 32 * ATTENTION_PLAIN_WARPS, 0, arguments);
+        };
+        let shared = shared(WIDTHS[index]);
+        let tiles = |warps: u32| blocks(queries, ATTENTION_ROWS * warps);
+        let most = tiles(2 * ATTENTION_WARPS);
+        let wide = most * of_batch >= ENOUGH_WIDE && tiles(ATTENTION_WARPS) > 1;
+        if let Some(kernel) = self.wide.get(index).filter(|_| wide) {
+            return kernel.on([most, of_batch, 1], 32 * ATTENTION_WARPS, shared, arguments);
+        }
+        let mut warps = ATTENTION_WARPS;
+        while warps > 1 && (tiles(warps) * of_batch < ENOUGH || tiles(warps / 2) == 1) {
+            warps /= 2;
+        }
+        self.tiled[index].on([tiles(warps), of_batch, 1], 32 * warps, shared, arguments)
+    }
+}

@@ -1,0 +1,151 @@
+//! The driver: finding it, opening a device, and saying what went wrong.
+
+use std::ffi::CString;
+use std::sync::Arc;
+
+use cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
+use cudarc::driver::{CudaContext, CudaStream, DriverError, result};
+
+use crate::error::{Error, Result};
+
+/// The oldest GPU generation that the kernels run on: Ampere, for `cp.async` and bf16 `mma`.
+const OLDEST: (i32, i32) = (8, 0);
+
+/// One device with the stream that all work goes through.
+pub(super) struct Driver {
+    pub context: Arc<CudaContext>,
+    pub stream: Arc<CudaStream>,
+    /// Name, memory and compute capability, for reports.
+    pub description: String,
+    pub ordinal: usize,
+    pub multiprocessors: u32,
+}
+
+impl Driver {
+    /// Opens device `ordinal`; the error says what is missing and what to do.
+    pub fn open(ordinal: usize) -> Result<Self> {
+        let fail = |problem: String| Err(Error::Device { device: name(ordinal), problem });
+        if !is_present() {
+            return fail(
+                "there is no CUDA driver (libcuda.so.1) on this machine; install NVIDIA's driver, or use \
+                 --device cpu"
+                    .into(),
+            );
+        }
+        let call = |what, e: DriverError| failed(ordinal, what, e);
+        result::init().map_err(|e| call("starting the driver", e))?;
+        let count = CudaContext::device_count().map_err(|e| call("counting devices", e))?;
+        if ordinal >= count.max(0) as usize {
+            return fail(format!(
+                "the driver has {count} CUDA devices, numbered from 0; choose another"
+            ));
+        }
+        let context = CudaContext::new(ordinal).map_err(|e| call("opening the device", e))?;
+        // SAFETY: all work goes through one stream, so no event has to order anything.
+        unsafe { context.disable_event_tracking() };
+        let title = context.name().map_err(|e| call("asking for its name", e))?;
+        let capability =
+            context.compute_capability().map_err(|e| call("asking for its capability", e))?;
+        if capability < OLDEST {
+            let (major, minor) = capability;
+            return fail(format!(
+                "{title} has compute capability {major}.{minor}; the kernels need {}.{} (Ampere) or newer; use \
+                 --device cpu",
+                OLDEST.0, OLDEST.1
+            ));
+        }
+        let multiprocessors = context
+            .attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
+            .map_err(|e| call("asking for its multiprocessors", e))?;
+        let memory = context.total_mem().map_err(|e| call("asking for its memory", e))?;
+        let stream = context.new_stream().map_err(|e| call("making a stream", e))?;
+        let (major, minor) = capability;
+        let description = format!(
+            "{title}, {multiprocessors} SMs, {:.0} GiB, compute {major}.{minor}",
+            memory as f64 / f64::from(1 << 30)
+        );
+        Ok(Driver {
+            context,
+            stream,
+            description,
+            ordinal,
+            multiprocessors: multiprocessors as u32,
+        })
+    }
+
+    /// Makes the device current for the calling thread.
+    pub fn bind(&self) -> Result<()> {
+        self.context.bind_to_thread().map_err(|e| self.failed("making the device current", e))
+    }
+
+    /// Loads PTX text that ends in a zero byte.
+    pub fn load(&self, name: &str, ptx: &str) -> Result<sys::CUmodule> {
+        self.bind()?;
+        // SAFETY: the text is a C string; the module is never unloaded.
+        let module = unsafe { result::module::load_data(ptx.as_ptr().cast()) };
+        module.map_err(|e| self.failed(&format!("loading kernels/{name}.cu"), e))
+    }
+
+    /// A kernel of a module.
+    pub fn function(&self, module: sys::CUmodule, name: &str) -> Result<sys::CUfunction> {
+        let c_name = CString::new(name).expect("kernel names hold no zero byte");
+        // SAFETY: the module is loaded.
+        let function = unsafe { result::module::get_function(module, c_name) };
+        function.map_err(|e| self.failed(&format!("finding kernel {name}"), e))
+    }
+
+    /// A function of the driver's library.
+    ///
+    /// # Safety
+    /// `F` is the function's type.
+    pub unsafe fn symbol<F: Copy>(&self, name: &str) -> Result<F> {
+        // SAFETY: the library is loaded, as this device is open; the type is the caller's.
+        let symbol = unsafe { sys::culib().get::<F>(name.as_bytes()) };
+        symbol.map(|f| *f).map_err(|_| Error::Device {
+            device: self::name(self.ordinal),
+            problem: format!(
+                "the driver has no {name}; version 525 (CUDA 12.0) or newer is needed"
+            ),
+        })
+    }
+
+    /// An error of this device.
+    pub fn failed(&self, what: &str, error: DriverError) -> Error {
+        failed(self.ordinal, what, error)
+    }
+}
+
+/// Whether the driver's library can be loaded.
+pub(super) fn is_present() -> bool {
+    // SAFETY: loading NVIDIA's library runs its initialisers only.
+    unsafe { sys::is_culib_present() }
+}
+
+/// How users name a device.
+fn name(ordinal: usize) -> String {
+    if ordinal == 0 { "cuda".into() } else { format!("cuda:{ordinal}") }
+}
+
+fn failed(ordinal: usize, what: &str, error: DriverError) -> Error {
+    let code = error.error_name().map(|n| n.to_string_lossy().into_owned());
+    let words = error.error_string().map(|s| s.to_string_lossy().into_owned());
+    let advice = match error.0 {
+        CUresult::CUDA_ERROR_OUT_OF_MEMORY => "; free memory on the GPU, or use --device cpu",
+        CUresult::CUDA_ERROR_NO_DEVICE => {
+            "; no GPU is visible (CUDA_VISIBLE_DEVICES?); use --device cpu"
+        }
+        CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION | CUresult::CUDA_ERROR_INVALID_PTX => {
+            "; the driver is too old for these kernels: version 525 (CUDA 12.0) or newer is needed"
+        }
+        CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
+        | CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
+        | CUresult::CUDA_ERROR_LAUNCH_FAILED => "; this is a mistake in muse: please report it",
+        _ => "",
+    };
+    let problem = format!(
+        "{what} failed: {} ({}){advice}",
+        words.unwrap_or_else(|_| "unknown error".into()),
+        code.unwrap_or_else(|_| format!("{:?}", error.0)),
+    );
+    Error::Device { device: name(ordinal), problem }
+}

@@ -1,0 +1,363 @@
+//! The CUDA backend: one file per operator, the same stems as `kernels/` and [`crate::cpu`].
+//!
+//! These files hold launch geometry and arguments only: contracts are checked in [`crate::ops`], and
+//! what a kernel computes stands in its `.cu`. The driver is loaded at run time; nothing of CUDA is
+//! needed to build or to start. Errors of a kernel show at the next [`Device::read`].
+
+mod arena;
+mod attention;
+mod codebook;
+mod conv;
+mod driver;
+mod embed;
+mod event;
+mod graph;
+mod image;
+mod kernel;
+mod linear;
+mod norm;
+mod pack;
+mod sample;
+
+/// The constants of `kernels/launch.h`.
+mod launch {
+    #![allow(dead_code, reason = "some are the kernels' alone")]
+    include!(concat!(env!("OUT_DIR"), "/launch.rs"));
+}
+
+/// The kernels' PTX, each text ending in a zero byte, and where it comes from.
+mod ptx {
+    include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+}
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex};
+
+use cudarc::driver::{result, sys};
+
+use crate::device::*;
+use crate::error::Result;
+use crate::tensor::{Matrix, Tensor};
+use arena::Arena;
+pub use arena::Buffer;
+use driver::Driver;
+use event::Events;
+pub use event::Mark;
+use graph::{Graphs, Queued};
+use kernel::Launch;
+pub use pack::Packed;
+
+thread_local! {
+    /// What the loop is made of that this thread is recording.
+    static RECORDING: RefCell<Option<Vec<Queued>>> = const { RefCell::new(None) };
+}
+
+/// One NVIDIA GPU.
+pub struct Cuda {
+    driver: Arc<Driver>,
+    arena: Arc<Arena>,
+    events: Arc<Events>,
+    graphs: Mutex<Graphs>,
+    attention: attention::Kernels,
+    codebook: codebook::Kernels,
+    conv: conv::Kernels,
+    embed: embed::Kernels,
+    norm: norm::Kernels,
+    image: image::Kernels,
+    linear: linear::Kernels,
+    sample: sample::Kernels,
+}
+
+impl Cuda {
+    /// Opens device `ordinal` and loads all kernels.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] says which of driver, device and kernels does not fit, and what to do.
+    pub fn new(ordinal: usize) -> Result<Cuda> {
+        let driver = Arc::new(Driver::open(ordinal)?);
+        let load = |name: &str| {
+            let (_, text) =
+                ptx::PTX.iter().find(|(unit, _)| *unit == name).expect("kernels/NAME.cu exists");
+            driver.load(name, text)
+        };
+        let d = &*driver;
+        Ok(Cuda {
+            attention: attention::Kernels::load(d, load("attention")?)?,
+            codebook: codebook::Kernels::load(d, load("codebook")?)?,
+            conv: conv::Kernels::load(d, load("conv")?)?,
+            embed: embed::Kernels::load(d, load("embed")?)?,
+            norm: norm::Kernels::load(d, load("norm")?)?,
+            image: image::Kernels::load(d, load("image")?)?,
+            linear: linear::Kernels::load(d, load("linear")?)?,
+            sample: sample::Kernels::load(d, load("sample")?)?,
+            arena: Arena::new(driver.clone()),
+            events: Events::new(driver.clone()),
+            graphs: Mutex::default(),
+            driver,
+        })
+    }
+
+    /// Whether there is a CUDA driver to open a device with.
+    pub fn is_present() -> bool {
+        driver::is_present()
+    }
+
+    /// Every kernel file's name and PTX, and how that came about: "as committed" or by which compiler.
+    pub fn kernels() -> (&'static str, impl Iterator<Item = (&'static str, &'static str)>) {
+        (ptx::ORIGIN, ptx::PTX.iter().map(|&(name, text)| (name, text.trim_end_matches('\0'))))
+    }
+
+    /// Queues a launch, or notes it in the loop being recorded.
+    fn submit(&self, launch: Launch) -> Result<()> {
+        if launch.grid.contains(&0) {
+            return Ok(()); // nothing to do, which the driver takes for a mistake
+        }
+        if record(|| Queued::Kernel(launch.clone())) {
+            return Ok(());
+        }
+        self.driver.bind()?;
+        let mut pointers = launch.pointers();
+        let ([x, y, z], stream) = (launch.grid, self.driver.stream.cu_stream());
+        // SAFETY: the arguments have the kernel's types, as `Kernel::load` found; that addresses and sizes
+        // belong together was checked in `ops`.
+        let launched = unsafe {
+            sys::cuLaunchKernel(
+                launch.function,
+                x,
+                y,
+                z,
+                launch.threads,
+                1,
+                1,
+                launch.shared,
+                stream,
+                pointers.as_mut_ptr(),
+                std::ptr::null_mut(),
+            )
+        };
+        launched
+            .result()
+            .map_err(|e| self.driver.failed(&format!("launching {}", launch.describe()), e))
+    }
+
+    /// Copies of host memory cannot be part of a recorded loop.
+    fn host_work(&self, what: &str) {
+        let recording = RECORDING.with_borrow(|recording| recording.is_some());
+        assert!(!recording, "{what} inside of Device::together");
+    }
+}
+
+/// Notes work in the loop being recorded, if there is one.
+fn record(queued: impl FnOnce() -> Queued) -> bool {
+    RECORDING.with_borrow_mut(|recording| {
+        if let Some(work) = recording {
+            work.push(queued());
+        }
+        recording.is_some()
+    })
+}
+
+/// Blocks of `size` that cover `count`.
+fn blocks(count: usize, size: u32) -> u32 {
+    count.div_ceil(size as usize) as u32
+}
+
+impl Device for Cuda {
+    type Buffer = Buffer;
+    type Packed = Packed;
+    type Mark = Mark;
+
+    fn describe(&self) -> String {
+        format!("{}, kernels {}", self.driver.description, ptx::ORIGIN)
+    }
+
+    fn alloc(&self, bytes: usize) -> Result<Buffer> {
+        self.host_work("an allocation");
+        self.arena.alloc(bytes)
+    }
+
+    fn write(&self, dst: &mut Buffer, bytes: &[u8]) -> Result<()> {
+        self.host_work("a copy to the device");
+        assert!(bytes.len() <= dst.bytes(), "write of {} bytes into {}", bytes.len(), dst.bytes());
+        self.driver.bind()?;
+        // SAFETY: the range lies in the buffer. Pageable memory is staged before the call returns.
+        unsafe { result::memcpy_htod_async(dst.address(), bytes, self.driver.stream.cu_stream()) }
+            .map_err(|e| {
+                self.driver.failed(&format!("copying {} bytes to the device", bytes.len()), e)
+            })
+    }
+
+    fn read(&self, src: &Buffer, bytes: &mut [u8]) -> Result<()> {
+        self.host_work("a copy from the device");
+        assert!(bytes.len() <= src.bytes(), "read of {} bytes from {}", bytes.len(), src.bytes());
+        self.driver.bind()?;
+        let what =
+            format!("copying {} bytes from the device, after what was queued before", bytes.len());
+        // SAFETY: the range lies in the buffer, and the copy has ended before `bytes` is used.
+        unsafe { result::memcpy_dtoh_async(bytes, src.address(), self.driver.stream.cu_stream()) }
+            .and_then(|()| self.driver.stream.synchronize())
+            .map_err(|e| self.driver.failed(&what, e))
+    }
+
+    fn together<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.host_work("Device::together");
+        RECORDING.set(Some(Vec::new()));
+        let result = work();
+        let recorded = RECORDING.take().unwrap_or_default();
+        let result = result?;
+        self.graphs.lock().unwrap_or_else(|e| e.into_inner()).play(&self.driver, recorded)?;
+        Ok(result)
+    }
+
+    fn finish(&self) -> Result<()> {
+        self.driver.bind()?;
+        let finished = self.driver.stream.synchronize();
+        finished.map_err(|e| self.driver.failed("what was queued on the device", e))
+    }
+
+    fn mark(&self) -> Result<Mark> {
+        let mark = self.events.take()?;
+        if !record(|| Queued::Event(mark.event())) {
+            self.events.record(&mark)?;
+        }
+        Ok(mark)
+    }
+
+    fn elapsed(&self, from: &Mark, to: &Mark) -> Result<std::time::Duration> {
+        self.events.elapsed(from, to)
+    }
+
+    fn pack(&self, weight: HostMatrix<'_>) -> Result<Packed> {
+        let padded = pack::padded(&weight);
+        let rows: &[u8] = bytemuck::cast_slice(padded.as_deref().unwrap_or(&weight.weight));
+        let upload = |bytes: &[u8]| {
+            let mut buffer = self.arena.alloc(bytes.len())?;
+            self.write(&mut buffer, bytes)?;
+            Ok(buffer)
+        };
+        let bias = weight.bias.as_deref().map(|bias| upload(bytemuck::cast_slice(bias)));
+        Ok(Packed { weight: upload(rows)?, bias: bias.transpose()? })
+    }
+
+    fn embed(
+        &self,
+        out: &mut Tensor<Buffer>,
+        ids: &Tensor<Buffer>,
+        table: &Tensor<Buffer>,
+        add: Option<&Tensor<Buffer>>,
+    ) -> Result<()> {
+        self.submit(self.embed.embed(out, ids, table, add))
+    }
+
+    fn select_rows(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        positions: &Tensor<Buffer>,
+    ) -> Result<()> {
+        self.submit(self.embed.select_rows(out, x, positions))
+    }
+
+    fn layer_norm(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        norm: &Norm<Buffer>,
+    ) -> Result<()> {
+        self.submit(self.norm.layer_norm(out, x, norm))
+    }
+
+    fn linear(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        weight: &Matrix<Packed>,
+        activation: Activation,
+    ) -> Result<()> {
+        self.submit(self.linear.linear(out, x, weight, activation.into()))
+    }
+
+    fn linear_add(
+        &self,
+        residual: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        weight: &Matrix<Packed>,
+    ) -> Result<()> {
+        self.submit(self.linear.linear(residual, x, weight, linear::Mode::Add))
+    }
+
+    fn attention(
+        &self,
+        out: &mut Tensor<Buffer>,
+        q: Heads<'_, Buffer>,
+        k: Heads<'_, Buffer>,
+        v: Heads<'_, Buffer>,
+        sizes: Attention,
+    ) -> Result<()> {
+        self.submit(self.attention.attention(out, q, k, v, sizes))
+    }
+
+    fn conv2d(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        weight: &Matrix<Packed>,
+        geometry: Conv,
+        residual: Option<&Tensor<Buffer>>,
+    ) -> Result<()> {
+        self.submit(self.conv.conv2d(out, x, weight, geometry, residual))
+    }
+
+    fn group_norm_silu(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        norm: &Norm<Buffer>,
+        groups: usize,
+    ) -> Result<()> {
+        let [moments, apply] = self.norm.group_norm_silu(out, x, norm, groups);
+        self.submit(moments)?;
+        self.submit(apply)
+    }
+
+    fn guide_and_sample(
+        &self,
+        masked: &mut Masked<Buffer>,
+        logits: &Tensor<Buffer>,
+        sampling: Sampling,
+    ) -> Result<()> {
+        self.submit(self.sample.guide_and_sample(masked, logits, sampling))
+    }
+
+    fn remask(&self, masked: &mut Masked<Buffer>, remask: Remask) -> Result<()> {
+        self.submit(self.sample.remask(masked, remask))
+    }
+
+    fn nearest_code(
+        &self,
+        ids: &mut Tensor<Buffer>,
+        z: &Tensor<Buffer>,
+        codebook: &Tensor<Buffer>,
+    ) -> Result<()> {
+        self.codebook.nearest_code(ids, z, codebook).try_for_each(|launch| self.submit(launch))
+    }
+
+    fn load_rgb8(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Result<()> {
+        self.submit(self.image.load_rgb8(out, x))
+    }
+
+    fn to_rgb8(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Result<()> {
+        self.submit(self.image.to_rgb8(out, x))
+    }
+
+    fn copy_rows(
+        &self,
+        out: &mut Tensor<Buffer>,
+        out_row: usize,
+        x: &Tensor<Buffer>,
+        x_row: usize,
+        rows: usize,
+    ) -> Result<()> {
+        self.submit(self.embed.copy_rows(out, out_row, x, x_row, rows))
+    }
+}

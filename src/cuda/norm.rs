@@ -1,0 +1,117 @@
+//! Launches of `kernels/norm.cu`.
+
+use cudarc::driver::sys::CUmodule;
+
+use super::arena::Buffer;
+use super::blocks;
+use super::driver::Driver;
+use super::kernel::{Kernel, Launch};
+use super::launch::*;
+use crate::device::Norm;
+use crate::error::Result;
+use crate::tensor::{DType, Tensor};
+
+/// out, x, weight, bias, rows, d, epsilon
+type LayerNorm = Kernel<(u64, u64, u64, u64, u32, u32, f32)>;
+
+pub(super) struct Kernels {
+    layer_norm_f32: LayerNorm,
+    layer_norm_bf16: LayerNorm,
+    /// For any number of channels, and for multiples of 8.
+    group_norm: [GroupNorm; 2],
+}
+
+struct GroupNorm {
+    /// Channels of a thread.
+    width: u32,
+    moments: Moments,
+    apply: Apply,
+}
+
+/// x, pixels, channels, groups, epsilon
+type Moments = Kernel<(u64, u32, u32, u32, f32)>;
+/// out, x, weight, bias, pixels, channels, groups, pieces
+type Apply = Kernel<(u64, u64, u64, u64, u32, u32, u32, u32)>;
+
+impl Kernels {
+    pub fn load(driver: &Driver, module: CUmodule) -> Result<Self> {
+        Ok(Kernels {
+            layer_norm_f32: Kernel::load(driver, module, "layer_norm_f32", 0)?,
+            layer_norm_bf16: Kernel::load(driver, module, "layer_norm_bf16", 0)?,
+            group_norm: [
+                GroupNorm {
+                    width: 1,
+                    moments: Kernel::load(driver, module, "group_norm_moments_1", 0)?,
+                    apply: Kernel::load(driver, module, "group_norm_apply_1", 0)?,
+                },
+                GroupNorm {
+                    width: 8,
+                    moments: Kernel::load(driver, module, "group_norm_moments_8", 0)?,
+                    apply: Kernel::load(driver, module, "group_norm_apply_8", 0)?,
+                },
+            ],
+        })
+    }
+
+    pub fn layer_norm(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        norm: &Norm<Buffer>,
+    ) -> Launch {
+        let kernel = match out.dtype() {
+            DType::BF16 => &self.layer_norm_bf16,
+            _ => &self.layer_norm_f32,
+        };
+        let rows = x.shape().rows();
+        let arguments = (
+            out.buffer.address(),
+            x.buffer.address(),
+            norm.weight.buffer.address(),
+            norm.bias.buffer.address(),
+            rows as u32,
+            x.shape().last() as u32,
+            norm.epsilon,
+        );
+        kernel.on([blocks(rows, NORM_WARPS), 1, 1], 32 * NORM_WARPS, 0, arguments)
+    }
+
+    /// Statistics, then the normalisation.
+    pub fn group_norm_silu(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        norm: &Norm<Buffer>,
+        groups: usize,
+    ) -> [Launch; 2] {
+        let (images, pixels, channels) = (x.dim(0), x.dim(1) * x.dim(2), x.dim(3));
+        let GroupNorm { width, moments, apply } =
+            &self.group_norm[usize::from(channels.is_multiple_of(8))];
+        // Pixels that a block has in hand at once.
+        let rows = (GROUP_THREADS * width / channels as u32).max(1);
+        let most = GROUP_PIECES.min(GROUP_SLOTS / (images * groups) as u32).max(1);
+        let pieces = pieces(pixels, blocks(pixels, GROUP_READS * rows).min(most));
+        let (channels, groups) = (channels as u32, groups as u32);
+        let shared = 4 * (GROUP_THREADS * width + channels + 4 * groups).max(2 * GROUP_THREADS);
+        let address = x.buffer.address();
+        let arguments = (address, pixels as u32, channels, groups, norm.epsilon);
+        let first = moments.on([pieces, images as u32, 1], GROUP_THREADS, shared, arguments);
+        let arguments = (
+            out.buffer.address(),
+            address,
+            norm.weight.buffer.address(),
+            norm.bias.buffer.address(),
+            pixels as u32,
+            channels,
+            groups,
+            pieces,
+        );
+        let grid = [blocks(pixels, GROUP_WRITES * rows), images as u32, 1];
+        [first, apply.on(grid, GROUP_THREADS, 0, arguments)]
+    }
+}
+
+/// How many pieces of one size cover `pixels`, none of them empty: at most `wanted`.
+fn pieces(pixels: usize, wanted: u32) -> u32 {
+    pixels.div_ceil(pixels.div_ceil(wanted as usize)) as u32
+}
