@@ -29,14 +29,14 @@ ARCHITECTURES = {
     "formats": COMMON,
     "integer": COMMON,
     "control": COMMON,
-    "calls": COMMON,
     "branches": COMMON,
     "calls": COMMON,
+    "mbarrier": COMMON,
     "hopper": ("90", "100"),
     "wgmma": ("90a",),
 }
 # Kernels that are wrong on purpose: one architecture, the PTX beside them.
-BUGS = ("races", "async", "memory", "barriers")
+BUGS = ("races", "async", "memory", "barriers", "waits")
 
 
 def outputs() -> Iterator[tuple[Path, str, Path]]:

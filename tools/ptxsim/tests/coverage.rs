@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 /// What is refused by name for now, by the beginning of its spelling.
-const REFUSED: [&str; 7] = [
+const REFUSED: [&str; 6] = [
     "barrier.cluster.",
     "cp.async.bulk.",
     "ld.shared::cluster.",
     "mapa.",
-    "mbarrier.",
     "mov.u32", // from %cluster_ctarank
     "wgmma.",
 ];

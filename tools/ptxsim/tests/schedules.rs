@@ -18,7 +18,7 @@ type Case = (
     for<'a, 'b> fn(&'a mut Buffers<'b>) -> &'a mut Buffers<'b>,
 );
 
-const CASES: [Case; 29] = [
+const CASES: [Case; 34] = [
     ("vector", "add", [4, 1], 128, 0, |b| b.floats(500).floats(500).out(2000).words([500])),
     ("vector", "scale_add", [3, 1], 64, 0, |b| b.floats(800).floats(800).float(1.5).words([200])),
     // Whole numbers: their sum is the same in any order.
@@ -58,6 +58,11 @@ const CASES: [Case; 29] = [
     ("races", "plain_add_fixed", [9, 1], 32, 0, |b| b.small(9).small(1)),
     ("async", "lax_wait_fixed", [2, 1], 128, 0, |b| b.small(2048).out(1024)),
     ("async", "swizzle_fixed", [2, 1], 128, 0, |b| b.small(512).out(1024)),
+    ("mbarrier", "producer_consumer", [2, 1], 128, 0, |b| b.small(320).out(768).words([5])),
+    ("mbarrier", "copies", [2, 1], 128, 0, |b| b.small(1536).out(1024).words([3])),
+    ("mbarrier", "leavers", [2, 1], 128, 0, |b| b.small(512).out(1024)),
+    ("waits", "one_test_fixed", [2, 1], 256, 0, |b| b.small(256).out(2048)),
+    ("waits", "plain_arrival_fixed", [2, 1], 256, 0, |b| b.small(1024).out(2048)),
 ];
 
 /// Arguments on the device, and the buffers behind them.

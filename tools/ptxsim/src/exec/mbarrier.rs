@@ -64,7 +64,7 @@ impl State {
         }
         self.pending -= count;
         if drop {
-            self.expected = self.expected.saturating_sub(count);
+            self.expected -= count; // at least as many as are pending: every phase begins with all of them
         }
         Ok(self.finish())
     }
@@ -107,7 +107,7 @@ unsafe fn places(ctx: &Ctx<'_>, op: &Op) -> Lanes<u64> {
     // What is not in the window is beyond any shared memory.
     at.map(|at| match at.wrapping_sub(SHARED_WINDOW) {
         inside @ 0..WINDOW => inside,
-        _ => u64::MAX & !7,
+        _ => !7,
     })
 }
 
