@@ -31,6 +31,7 @@ ARCHITECTURES = {
     "control": COMMON,
     "calls": COMMON,
     "branches": COMMON,
+    "grid": COMMON,
     "calls": COMMON,
     "hopper": ("90", "100"),
     "wgmma": ("90a",),
