@@ -30,6 +30,7 @@ ARCHITECTURES = {
     "integer": COMMON,
     "control": COMMON,
     "branches": COMMON,
+    "grid": COMMON,
     "calls": COMMON,
     "mbarrier": COMMON,
     "hopper": ("90", "100"),

@@ -133,6 +133,11 @@ impl Device {
         let by_shared = u64::from(self.shared_per_multiprocessor) / per_block;
         by_warps.min(by_registers).min(self.blocks_per_multiprocessor).min(by_shared as u32)
     }
+
+    /// Blocks that the whole device holds at once.
+    pub fn resident_on_all(&self, kernel: Footprint) -> u32 {
+        self.resident_blocks(kernel) * self.multiprocessors
+    }
 }
 
 #[cfg(test)]

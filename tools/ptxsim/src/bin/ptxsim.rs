@@ -40,6 +40,10 @@ struct Run {
     /// [default: correctly rounded].
     #[arg(long, value_name = "SEED")]
     perturb: Option<u64>,
+    /// Instructions of a block, while no block starts, ends or changes memory, after which a launch is held
+    /// to hang; 0: never [default: 2^30, half a minute or more].
+    #[arg(long, value_name = "INSTRUCTIONS")]
+    hang: Option<u64>,
     /// Leave out the checks that only find bugs: faster.
     #[arg(long)]
     no_checks: bool,
@@ -153,6 +157,9 @@ fn command(run: &Run, folder: &Path, report: &Path) -> Command {
         .env("PTXSIM_REPORT", report);
     if let Some(threads) = run.threads {
         command.env("PTXSIM_THREADS", threads.to_string());
+    }
+    if let Some(hang) = run.hang {
+        command.env("PTXSIM_HANG", hang.to_string());
     }
     if let Some(seed) = run.perturb {
         command.env("PTXSIM_PERTURB", seed.to_string());

@@ -61,6 +61,8 @@ pub struct Request<'a> {
     pub shared_bytes: u32,
     pub params: &'a [u8],
     pub cooperative: bool,
+    /// Blocks that the device holds at once.
+    pub resident: u64,
 }
 
 /// The PTX executor.
@@ -124,6 +126,7 @@ impl Program for Loaded {
             shared_bytes: request.shared_bytes,
             params: request.params,
             cooperative: request.cooperative,
+            resident: request.resident,
         };
         exec::launch(machine, memory, findings, &launch)
     }

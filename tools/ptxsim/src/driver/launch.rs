@@ -141,7 +141,7 @@ impl Driver {
         let blocks = grid.iter().map(|&n| u128::from(n)).product::<u128>();
         let device = self.options.device;
         let footprint = info.footprint(threads, u64::from(shared_bytes));
-        let resident = device.resident_blocks(footprint) * device.multiprocessors;
+        let resident = device.resident_on_all(footprint);
         if cooperative && blocks > u128::from(resident) {
             return Status::COOPERATIVE_LAUNCH_TOO_LARGE.because(format!(
                 "{blocks} blocks in a cooperative launch; {resident} are resident at once"

@@ -10,6 +10,7 @@
 //! | `PTXSIM_COUNTERS` | `1` counts memory traffic and instruction classes, for the report | `0` |
 //! | `PTXSIM_MMA` | `exact` sums as the device's tensor cores, `f32` plainly and faster | `exact` |
 //! | `PTXSIM_PERTURB` | a number: approximate functions give other results within their documented error, which it seeds | none |
+//! | `PTXSIM_HANG` | instructions of a block without progress after which a launch is held to hang (`exec::grid`); `0` never | 2^30 |
 //! | `PTXSIM_DRIVER` | version of the driver, as `cuDriverGetVersion` gives it | `13000` |
 //! | `PTXSIM_STRICT` | `1` ends the program at the call with the first finding, exit code 70 | `0` |
 //! | `PTXSIM_REPORT` | file for the report at exit, `%p` being the process; without it findings go to standard error | none |
@@ -22,7 +23,7 @@ use std::path::PathBuf;
 
 use crate::arith::mma::TensorCore;
 use crate::device::{self, Device};
-use crate::exec::Machine;
+use crate::exec::{HANG, Machine};
 
 /// The emulated driver's version unless told otherwise: CUDA 13.0, PTX up to 9.0.
 const DRIVER_VERSION: i32 = 13000;
@@ -38,6 +39,8 @@ pub struct Options {
     pub tensor_core: TensorCore,
     /// Seed of other results of approximate functions; None: correctly rounded.
     pub perturb: Option<u64>,
+    /// Instructions of a block without progress that are a hang; 0: none.
+    pub hang: u64,
     pub driver_version: i32,
     pub strict: bool,
     pub report: Option<PathBuf>,
@@ -63,6 +66,7 @@ impl Options {
             counters: false,
             tensor_core: device.tensor_core,
             perturb: None,
+            hang: HANG,
             driver_version: DRIVER_VERSION,
             strict: false,
             report: None,
@@ -111,6 +115,7 @@ impl Options {
                 Some(_) => Some(number("PTXSIM_PERTURB", 0)?),
                 None => None,
             },
+            hang: number("PTXSIM_HANG", defaults.hang)?,
             driver_version: number("PTXSIM_DRIVER", DRIVER_VERSION as u64)? as i32,
             strict: flag("PTXSIM_STRICT", defaults.strict)?,
             report: get("PTXSIM_REPORT").map(PathBuf::from),
@@ -128,6 +133,7 @@ impl Options {
             checks: self.checks,
             counters: self.counters,
             perturb: self.perturb,
+            hang: self.hang,
         }
     }
 
@@ -159,10 +165,12 @@ mod tests {
         assert!(!read("PTXSIM_CHECKS", "0").unwrap().checks);
         assert_eq!(read("PTXSIM_PERTURB", "3").unwrap().machine().perturb, Some(3));
         assert_eq!(read("PTXSIM_SEED", "3").unwrap().machine().perturb, None);
+        assert_eq!(read("PTXSIM_HANG", "0").unwrap().machine().hang, 0);
         for (name, value) in [
             ("PTXSIM_DEVICE", "v100"),
             ("PTXSIM_SEED", "-1"),
             ("PTXSIM_PERTURB", "on"),
+            ("PTXSIM_HANG", "soon"),
             ("PTXSIM_STRICT", "yes"),
             ("PTXSIM_MMA", "tf32"),
         ] {

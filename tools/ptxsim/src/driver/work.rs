@@ -174,6 +174,8 @@ impl Driver {
 
     fn run_kernel(&mut self, call: &KernelCall, done: &Arc<Completion>) -> Outcome {
         let known = self.findings.len();
+        let info = &call.program.kernels()[call.kernel];
+        let footprint = info.footprint(call.block.iter().product(), call.shared_bytes.into());
         let request = Request {
             kernel: call.kernel,
             grid: call.grid,
@@ -181,6 +183,7 @@ impl Driver {
             shared_bytes: call.shared_bytes,
             params: &call.params,
             cooperative: call.cooperative,
+            resident: self.options.device.resident_on_all(footprint).max(1).into(),
         };
         let machine = self.options.machine();
         // A bug in the executor must not leave the operation half done: others wait for it.
@@ -193,7 +196,6 @@ impl Driver {
         // A closed output loses what kernels print, as it does for a GPU.
         let _ = out.write_all(printed.as_bytes()).and_then(|()| out.flush());
         self.blame_pending(known, done);
-        let info = &call.program.kernels()[call.kernel];
         let name = &info.name;
         match result {
             Ok(counters) => {

@@ -143,11 +143,14 @@ impl Ctx<'_> {
             self.out_of_bounds(op, lane, address, bytes, deed);
             return None;
         }
-        if self.machine.checks {
+        if self.machine.checks || op.access.strong {
             self.global_order(op, lane, address, bytes, deed);
         }
-        if matches!(deed, Deed::Write(_)) {
+        if let Deed::Write(value) = deed {
             states.fill(INITIALISED);
+            // SAFETY: in the range.
+            let now = unsafe { std::slice::from_raw_parts(self.memory.data(address), bytes) };
+            self.presence.changes += u64::from(now != value);
         } else if self.machine.checks && states.iter().any(|&s| s != INITIALISED) {
             self.uninitialised(op, lane, address, bytes, "global");
             states.fill(INITIALISED); // one report

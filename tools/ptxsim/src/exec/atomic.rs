@@ -12,7 +12,7 @@ use crate::arith::formats::{Bf16, F16, Rounding, canonical, flush, widen};
 
 /// What is computed from the old value and the operands.
 pub trait Update {
-    type Word: Copy + Default;
+    type Word: Copy + Default + PartialEq;
     fn update(old: Self::Word, b: Self::Word, c: Self::Word) -> Self::Word;
     /// # Safety
     /// `at` is an aligned word that may be accessed.
@@ -103,6 +103,7 @@ impl<S: In, U: Update> Operation for Atomic<S, U> {
             let b = load::<U::Word>(ctx.registers, op.sources[1]);
             let c = load::<U::Word>(ctx.registers, op.sources[2]);
             let mut old = [U::Word::default(); LANES];
+            let mut changes = false;
             if op.access.releases {
                 ctx.order.release(ctx.presence);
             }
@@ -113,9 +114,11 @@ impl<S: In, U: Update> Operation for Atomic<S, U> {
                     return;
                 };
                 old[lane] = U::exchange(place, b[lane], c[lane]);
+                changes |= U::update(old[lane], b[lane], c[lane]) != old[lane];
             }
             if S::SPACE != Space::Shared {
                 ctx.order.acquire(ctx.presence);
+                ctx.presence.changes += u64::from(changes);
             }
             store(ctx.registers, op.result, mask, old);
         }

@@ -14,12 +14,24 @@ use super::{Counters, Fault, Kernel, Launch, Machine};
 use crate::finding::{Findings, Kind};
 use crate::memory::Memory;
 
-/// Instructions that a warp runs before another has a turn.
+/// Instructions that a warp runs before another has a turn,
 const TURN: u64 = 20_000;
-/// Rounds of nothing but vain polls after which nobody is thought to go on,
+/// or polls of global memory: whoever makes so many is likely to wait.
+const POLLS: u64 = 64;
+/// Rounds of nothing but vain polls of `mbarrier` objects after which nobody is thought to go on,
 const ROUNDS: u32 = 20_000;
-/// and instructions of a turn that are no more than a loop around a poll.
+/// and instructions of a turn that are no more than a loop around such a poll.
 const POLLING: u64 = 64;
+
+/// Why a block does not go on for now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pause {
+    Ended,
+    /// It looked at what other blocks may change.
+    Polled,
+    /// It ran as many instructions as it may.
+    Spent,
+}
 
 /// What a launch's blocks share.
 #[derive(Clone, Copy)]
@@ -50,8 +62,10 @@ pub struct Block<'a> {
     pub counters: Counters,
     /// What `printf` wrote, with the number of the block.
     pub printed: Vec<(u64, String)>,
-    /// With `Machine::counters`.
+    /// With `Machine::counters`: what its host thread counts, while it runs,
     pub tally: Option<Tally>,
+    /// and its number there.
+    number: u32,
 }
 
 /// A cache line: register files are aligned to it.
@@ -67,7 +81,7 @@ impl Line {
 
 impl<'a> Block<'a> {
     pub fn new(common: Common<'a>) -> Self {
-        let Common { machine, memory, launch, kernel, .. } = common;
+        let Common { machine, launch, kernel, .. } = common;
         let warps = launch.threads().div_ceil(32) as usize;
         let shared = (kernel.static_shared_bytes + launch.shared_bytes) as usize;
         let lines = kernel.code.register_bytes as usize / 64;
@@ -86,16 +100,17 @@ impl<'a> Block<'a> {
             random: Random::new(0),
             polled: false,
             counters: Counters::default(),
-            tally: machine.counters.then(|| Tally::new(kernel, memory)),
+            tally: None,
+            number: 0,
         }
     }
 
-    /// Runs block `index` to its end.
-    pub fn run(&mut self, index: [u32; 3]) -> Result<(), Fault> {
+    /// Makes ready to run block `index`.
+    pub fn begin(&mut self, index: [u32; 3]) {
         let Common { machine, launch, kernel, .. } = self.common;
         let threads = launch.threads();
         self.index = index;
-        self.tally.iter_mut().for_each(Tally::next_block);
+        self.number = self.tally.as_mut().map_or(0, Tally::next_block);
         self.shared.clear();
         self.local_written.fill(0);
         self.presence = self.common.order.enter(index);
@@ -111,13 +126,26 @@ impl<'a> Block<'a> {
             // SAFETY: this warp's register file.
             unsafe { special::prepare(registers, &kernel.code.fixed, 0, launch, index, warp) };
         }
+    }
+
+    /// Runs the block until it ends, polls or has run `most` instructions, all warps in turn.
+    pub fn go_on(&mut self, most: u64) -> Result<Pause, Fault> {
+        let number = self.number;
+        self.tally.iter_mut().for_each(|tally| tally.resume(number));
+        let (end, polls) = (self.counters.warp_instructions + most, self.presence.polls);
         let mut idle = 0;
         let mut vain = 0;
         loop {
             let live: Vec<usize> =
                 (0..self.warps.len()).filter(|&w| self.warps[w].alive != 0).collect();
             if live.is_empty() {
-                return Ok(());
+                return Ok(Pause::Ended);
+            }
+            if self.presence.polls != polls {
+                return Ok(Pause::Polled);
+            }
+            if self.counters.warp_instructions >= end {
+                return Ok(Pause::Spent);
             }
             let before = self.counters.warp_instructions;
             let changes = self.shared.changes;
@@ -154,13 +182,19 @@ impl<'a> Block<'a> {
         }
     }
 
-    /// Runs one warp until no path of it can go on or its turn is over; whether all it did was to poll in
-    /// vain, or nothing.
+    /// Accesses so far that changed global memory.
+    pub fn changes(&self) -> u64 {
+        self.presence.changes
+    }
+
+    /// Runs one warp until no path of it can go on or its turn is over; whether all it did was to poll
+    /// `mbarrier` objects in vain, or nothing.
     fn turn(&mut self, warp: usize) -> Result<bool, Fault> {
         let start = self.counters.warp_instructions;
         let end = start + TURN;
+        let polls = self.presence.polls + POLLS;
         self.polled = false;
-        while !self.polled && self.counters.warp_instructions < end {
+        while !self.polled && self.counters.warp_instructions < end && self.presence.polls < polls {
             let Some(index) = self.choose(warp) else { break };
             self.follow(warp, index, end)?;
         }
@@ -207,6 +241,7 @@ impl<'a> Block<'a> {
             waits: false,
             fault: None,
         };
+        let polls = ctx.presence.polls + POLLS;
         let w = &mut self.warps[warp];
         let ops = &kernel.code.ops[..];
         if let Wait::Lanes(_) = w.paths[index].wait {
@@ -297,7 +332,7 @@ impl<'a> Block<'a> {
                 }
                 Flow::Branch { to, .. } if mask == lanes => {
                     at = to;
-                    if self.counters.warp_instructions >= end {
+                    if self.counters.warp_instructions >= end || ctx.presence.polls >= polls {
                         w.paths[index].at = at;
                         return Ok(());
                     }
@@ -412,16 +447,7 @@ impl<'a> Block<'a> {
     /// Nobody can go on: opens what the exits of others have completed, or says who waits for what.
     fn stuck(&mut self) -> Fault {
         let kernel = self.common.kernel;
-        let mut places = Vec::new();
-        for (number, w) in self.warps.iter().enumerate() {
-            for path in &w.paths {
-                let after = !matches!(path.wait, Wait::Lanes(_)); // of a barrier or a poll
-                let at = path.at.saturating_sub(u32::from(after));
-                places.push(kernel.name_place(at, format!("warp {number} lanes {:#x}", path.mask)));
-            }
-        }
-        places.truncate(4);
-        let waits = places.join("; ");
+        let waits = self.places(true);
         let message = format!("deadlock: every thread that is left waits: {waits}");
         if let Some(warp) = self.warps.iter().position(|w| w.alive != 0) {
             let path = self.warps[warp].paths[0];
@@ -430,6 +456,27 @@ impl<'a> Block<'a> {
             self.find(Kind::DivergentBarrier, op, warp, lane, message.clone());
         }
         Fault::LaunchFailure(message)
+    }
+
+    /// Where warps are, those first that wait for nobody, which are behind a poll if they `polled`.
+    pub(super) fn places(&self, polled: bool) -> String {
+        let kernel = self.common.kernel;
+        let mut places = Vec::new();
+        for (number, w) in self.warps.iter().enumerate() {
+            for path in &w.paths {
+                let after = match path.wait {
+                    Wait::Lanes(_) => false,
+                    Wait::Barrier => true,
+                    Wait::Ready => polled,
+                };
+                let at = path.at.saturating_sub(u32::from(after));
+                let place = kernel.name_place(at, format!("warp {number} lanes {:#x}", path.mask));
+                places.push((path.wait != Wait::Ready, place));
+            }
+        }
+        places.sort_by_key(|(waits, _)| *waits);
+        let places: Vec<String> = places.into_iter().take(4).map(|(_, place)| place).collect();
+        places.join("; ")
     }
 
     #[cold]

@@ -44,8 +44,14 @@ impl Tally {
         }
     }
 
-    pub fn next_block(&mut self) {
-        self.sectors.next_block();
+    /// A block begins; the number to resume it by.
+    pub fn next_block(&mut self) -> u32 {
+        self.sectors.next_block()
+    }
+
+    /// A block goes on.
+    pub fn resume(&mut self, number: u32) {
+        self.sectors.resume(number);
     }
 
     /// A warp is about to execute instruction `at` for the lanes of `mask`.

@@ -22,7 +22,8 @@ impl Counters {
     }
 }
 
-/// See the module; addresses of most contention apart, nothing depends on the host's threads.
+/// See the module; addresses of most contention apart, nothing depends on the host's threads, unless blocks
+/// wait for each other: how often one looks is the schedule's.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Detail {
     pub blocks: u64,

@@ -25,6 +25,7 @@ mod copy;
 mod count;
 pub mod counters;
 mod float;
+mod grid;
 mod half;
 mod integer;
 mod lanes;
@@ -49,14 +50,12 @@ mod warp;
 mod word;
 mod words;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crate::finding::{Findings, Place};
 use crate::memory::Memory;
 use crate::ptx::{self, ast};
-use block::{Block, Common};
+use block::Common;
 pub use counters::{Class, Counters, Detail};
+use grid::Outcome;
 pub use lanes::Level;
 pub use lower::coverage;
 use op::Op;
@@ -79,7 +78,13 @@ pub struct Machine {
     /// Seed of other results of approximate functions, within their documented error; None: correctly
     /// rounded.
     pub perturb: Option<u64>,
+    /// Instructions of a block without progress after which a launch is held to hang; see `exec::grid`. 0:
+    /// never.
+    pub hang: u64,
 }
+
+/// `Machine::hang` unless told otherwise: half a minute or more on a host thread.
+pub const HANG: u64 = 1 << 30;
 
 /// One kernel launch.
 #[derive(Debug)]
@@ -92,6 +97,8 @@ pub struct Launch<'a> {
     /// The parameter block, laid out as `Kernel::params` says.
     pub params: &'a [u8],
     pub cooperative: bool,
+    /// Blocks that the device holds at once, at least 1: so many may wait for each other.
+    pub resident: u64,
 }
 
 impl Launch<'_> {
@@ -209,65 +216,16 @@ pub fn launch(
     launch: &Launch<'_>,
 ) -> Result<Counters, Fault> {
     let kernel = launch.kernel;
-    let [x, y, z] = launch.grid.map(u64::from);
-    let blocks = x * y * z;
+    let blocks = launch.grid.iter().map(|&n| u64::from(n)).product();
     let order = &Order::new(memory, blocks, machine.checks);
     let common = Common { machine, memory, findings, launch, kernel, order };
-    // Blocks in an order that a seed decides: a stride that shares no factor with their number.
-    let mut random = schedule::Random::new(machine.seed);
-    let stride = loop {
-        let stride = if machine.seed == 0 { 1 } else { random.next() % blocks + 1 };
-        if gcd(stride, blocks) == 1 {
-            break stride;
-        }
-    };
-    let next = AtomicU64::new(0);
-    let result = Mutex::new((Counters::default(), None, Vec::new()));
-    let tally: Mutex<Option<count::Tally>> = Mutex::new(None);
-    let work = || {
-        let mut block = Block::new(common);
-        loop {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            if i >= blocks {
-                break;
-            }
-            let i = (u128::from(i) * u128::from(stride) % u128::from(blocks)) as u64;
-            let index = [i % x, i / x % y, i / (x * y)].map(|n| n as u32);
-            if let Err(fault) = block.run(index) {
-                next.store(blocks, Ordering::Relaxed);
-                result.lock().unwrap_or_else(|e| e.into_inner()).1.get_or_insert(fault);
-                break;
-            }
-        }
-        let mut result = result.lock().unwrap_or_else(|e| e.into_inner());
-        result.0.add(&block.counters);
-        result.2.append(&mut block.printed);
-        if let Some(mine) = block.tally {
-            let mut all = tally.lock().unwrap_or_else(|e| e.into_inner());
-            match &mut *all {
-                Some(all) => all.merge(mine),
-                None => *all = Some(mine),
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..machine.threads.min(blocks as usize) {
-            scope.spawn(work);
-        }
-        work();
-    });
-    let (counters, fault, mut printed) = result.into_inner().unwrap_or_else(|e| e.into_inner());
+    let Outcome { counters, fault, mut printed, tally } = grid::run(common, blocks);
     // Whatever thread ran a block, its output has one place.
     printed.sort_by_key(|(block, _)| *block);
     findings.print(printed.into_iter().map(|(_, text)| text));
     if let Some(fault) = fault {
         return Err(fault);
     }
-    let tally = tally.into_inner().unwrap_or_else(|e| e.into_inner());
     let detail = tally.map(|tally| Box::new(tally.detail(launch)));
     Ok(Counters { detail, ..counters })
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }

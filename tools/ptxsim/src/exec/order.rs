@@ -50,6 +50,10 @@ pub struct Presence {
     wrote: bool,
     /// Fences before its last atomic or strong access.
     acquired: u64,
+    /// Atomic accesses and strong reads of global memory so far, as a block that waits for others makes them.
+    pub polls: u64,
+    /// Accesses so far that changed global memory.
+    pub changes: u64,
     block: [u32; 3],
 }
 
@@ -91,6 +95,7 @@ impl Order {
     /// An atomic or strong access has happened.
     pub fn acquire(&self, presence: &mut Presence) {
         presence.acquired = self.fences.load(Ordering::SeqCst);
+        presence.polls += 1;
     }
 
     /// Whether an entry may be of another block of this launch.

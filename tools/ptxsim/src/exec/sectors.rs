@@ -14,8 +14,9 @@ pub struct Sectors {
     /// Per page, its index in `pages` and 1, or 0.
     index: Vec<u32>,
     pages: Vec<Page>,
-    /// Number of the running block, from 1.
+    /// Number of the running block, from 1, and of the last that began.
     block: u32,
+    blocks: u32,
     /// Sectors that blocks read, each once per block.
     pub block_reads: u64,
 }
@@ -36,12 +37,20 @@ impl Sectors {
             index: vec![0; pages + 1],
             pages: Vec::new(),
             block: 0,
+            blocks: 0,
             block_reads: 0,
         }
     }
 
-    pub fn next_block(&mut self) {
-        self.block += 1;
+    pub fn next_block(&mut self) -> u32 {
+        self.blocks += 1;
+        self.block = self.blocks;
+        self.blocks
+    }
+
+    /// The block goes on. What others read since, it seems to read anew.
+    pub fn resume(&mut self, block: u32) {
+        self.block = block;
     }
 
     /// The sectors of a request; elements do not cross any, unless they are larger.

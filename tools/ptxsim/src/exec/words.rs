@@ -68,7 +68,9 @@ pub struct StoreElements<S, T, const COUNT: usize>(PhantomData<(S, T)>);
 pub type StoreWords<S, const COUNT: usize> = StoreElements<S, u32, COUNT>;
 pub type StoreHalves<S, const COUNT: usize> = StoreElements<S, u16, COUNT>;
 
-impl<S: In, T: Copy + Default, const COUNT: usize> Operation for StoreElements<S, T, COUNT> {
+impl<S: In, T: Copy + Default + PartialEq, const COUNT: usize> Operation
+    for StoreElements<S, T, COUNT>
+{
     #[inline(always)]
     unsafe fn run(ctx: &mut Ctx<'_>, op: &Op, mask: u32) {
         // SAFETY: the caller's; places are checked.
@@ -83,11 +85,15 @@ impl<S: In, T: Copy + Default, const COUNT: usize> Operation for StoreElements<S
                 && are_consecutive::<[T; COUNT]>(&at)
                 && let Some(to) = writable::<[[T; COUNT]; LANES]>(ctx, at[0])
             {
+                let mut changes = false;
                 for i in 0..COUNT {
                     for (lane, words) in (*to).iter_mut().enumerate() {
-                        words[i] = element(ctx, i, lane);
+                        let new = element(ctx, i, lane);
+                        changes |= words[i] != new;
+                        words[i] = new;
                     }
                 }
+                ctx.presence.changes += u64::from(changes);
                 return;
             }
             for lane in each(mask) {

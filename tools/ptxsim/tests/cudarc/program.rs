@@ -34,6 +34,7 @@ fn program() {
     launches_with_attributes(&context, &stream, &from);
     limits(&context, &stream, &from);
     cooperation(&context, &stream, &from);
+    grid_barrier(&context, &stream, &from);
     context.synchronize().unwrap();
 }
 
@@ -260,4 +261,24 @@ fn cooperation(context: &Arc<CudaContext>, stream: &Arc<CudaStream>, from: &str)
         unsafe { launch.launch_cooperative(shape([most + 1, 1], 256, bytes as u32)) }.unwrap_err();
     assert_eq!(refused.0, CUresult::CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
     assert_eq!(stream.clone_dtoh(&total).unwrap(), [numbers().iter().sum::<f32>()]);
+}
+
+/// A cooperative launch that fills half of the device: all its blocks meet, three times.
+fn grid_barrier(context: &Arc<CudaContext>, stream: &Arc<CudaStream>, from: &str) {
+    let (blocks, threads, rounds) = (64, 32, 3_u32);
+    let kernel = load(context, from, "grid", "rounds");
+    let n = blocks * threads;
+    let mut expected: Vec<u32> = (0..n).collect();
+    let mut words = stream.clone_htod(&expected).unwrap();
+    let mut other = stream.alloc_zeros::<u32>(n as usize).unwrap();
+    let mut arrived = stream.alloc_zeros::<u32>(1).unwrap();
+    let mut launch = stream.launch_builder(&kernel);
+    launch.arg(&mut words).arg(&mut other).arg(&mut arrived).arg(&rounds);
+    // SAFETY: arguments of the kernel's types.
+    unsafe { launch.launch_cooperative(shape([blocks, 1], threads, 0)) }.unwrap();
+    for _ in 0..rounds {
+        let next = |i: u32| expected[i as usize] + 3 * expected[((i + threads + 1) % n) as usize];
+        expected = (0..n).map(next).collect();
+    }
+    assert_eq!(stream.clone_dtoh(&other).unwrap(), expected);
 }

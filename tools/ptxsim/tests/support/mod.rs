@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test crate uses a part")]
 
 use ptxsim::arith::mma::TensorCore;
-use ptxsim::exec::{Counters, Fault, Launch, Level, LoadedModule, Machine, launch, load_for};
+use ptxsim::exec::{Counters, Fault, HANG, Launch, Level, LoadedModule, Machine, launch, load_for};
 use ptxsim::finding::{Finding, Findings};
 use ptxsim::memory::Memory;
 
@@ -11,6 +11,8 @@ pub struct Device {
     pub machine: Machine,
     pub findings: Findings,
     pub module: LoadedModule,
+    /// Blocks that it holds at once.
+    pub resident: u64,
 }
 
 /// A kernel argument.
@@ -37,8 +39,9 @@ impl Device {
             checks: true,
             counters: false,
             perturb: None,
+            hang: HANG,
         };
-        Device { memory, machine, findings: Findings::default(), module }
+        Device { memory, machine, findings: Findings::default(), module, resident: 256 }
     }
 
     /// A buffer with this content.
@@ -85,8 +88,15 @@ impl Device {
             };
             params[at..at + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
         }
-        let request =
-            Launch { kernel, grid, block, shared_bytes, params: &params, cooperative: false };
+        let request = Launch {
+            kernel,
+            grid,
+            block,
+            shared_bytes,
+            params: &params,
+            cooperative: false,
+            resident: self.resident,
+        };
         launch(&self.machine, &self.memory, &self.findings, &request)
     }
 
