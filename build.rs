@@ -1,20 +1,18 @@
 //! Puts the CUDA kernels into the library: PTX of `kernels/*.cu`, and the constants of `kernels/launch.h`.
 //!
-//! With a CUDA compiler (`build/nvrtc.rs` says where it is looked for) the sources are compiled;
-//! without one, the committed PTX in `kernels/ptx` is used, and must have been made from these very
-//! sources. `scripts/ptx.sh` renews it.
+//! With a CUDA compiler (`build/nvrtc.rs` says where it is looked for) the sources are compiled for every
+//! architecture of `build/images.rs`; without one, the committed PTX in `kernels/ptx` is used, and must have
+//! been made from these very sources. `scripts/ptx.sh` renews it.
 
+#[path = "build/images.rs"]
+mod images;
 #[path = "build/nvrtc.rs"]
 mod nvrtc;
 
+use images::Image;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
-
-/// Our PTX runs from this compute capability on.
-const ARCH: &str = "compute_80";
-/// Of the committed text: read by every driver from R525 (CUDA 12.0) on.
-const PTX_VERSION: &str = "8.0";
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -36,39 +34,50 @@ fn run(root: &Path, out: &Path) -> Result<(), String> {
     let kernels = root.join("kernels");
     let sources = sources(&kernels)?;
     let stamp = format!("// sources {:016x}\n", fingerprint(&sources));
-    let (origin, texts) = match nvrtc::find(root) {
+    let (origin, images, resources) = match nvrtc::find(root) {
         Some(home) => {
             let compiler = nvrtc::Compiler::open(&home)?;
-            let compile = |name: &str, text: &str| compiler.ptx(name, text, &kernels, ARCH);
-            let texts = units(&sources).map(|(name, text)| {
-                let ptx = compile(&format!("{name}.cu"), text)?;
-                Ok((name.to_owned(), stamp.clone() + &portable(&ptx)))
-            });
-            let texts = texts.collect::<Result<Vec<_>, String>>()?;
-            (format!("compiled by NVRTC {}", compiler.version()), texts)
+            let origin = format!("compiled by NVRTC {}", compiler.version());
+            let units: Vec<_> = units(&sources).collect();
+            let (images, resources) = images::compile(&compiler, &units, &kernels, out, &stamp)?;
+            (origin, images, resources)
         }
-        None => ("as committed".to_owned(), committed(&kernels, &sources, &stamp)?),
+        None => ("as committed".to_owned(), committed(&kernels, &sources, &stamp)?, Vec::new()),
     };
 
     let bare = out.join("committed");
     fs::create_dir_all(&bare).map_err(|e| format!("{}: {e}", bare.display()))?;
     let mut list =
-        format!("pub const ORIGIN: &str = {origin:?};\npub const PTX: &[(&str, &str)] = &[\n");
-    for (name, ptx) in &texts {
-        let path = out.join(format!("{name}.ptx"));
-        write(&path, ptx)?;
-        write(&bare.join(format!("{name}.ptx")), &without_lines(ptx))?;
-        writeln!(list, "    ({name:?}, concat!(include_str!({path:?}), \"\\0\")),")
-            .expect("to a string");
+        format!("pub const ORIGIN: &str = {origin:?};\npub const IMAGES: &[Image] = &[\n");
+    for Image { unit, capability, cubin, bytes } in &images {
+        let kind = if *cubin { "cubin" } else { "ptx" };
+        let path = out.join(format!("{unit}.{capability}.{kind}"));
+        write(&path, bytes)?;
+        if !cubin && *capability == images::OLDEST {
+            let text = String::from_utf8_lossy(bytes);
+            write(
+                &bare.join(format!("{unit}.ptx")),
+                without_lines(text.trim_end_matches('\0')).as_bytes(),
+            )?;
+        }
+        writeln!(
+            list,
+            "    Image {{ unit: {unit:?}, capability: {capability}, cubin: {cubin}, bytes: include_bytes!({path:?}) }},"
+        )
+        .expect("to a string");
+    }
+    list.push_str("];\npub const RESOURCES: &[Resources] = &[\n");
+    for line in &resources {
+        writeln!(list, "    Resources {line},").expect("to a string");
     }
     list.push_str("];\n");
-    write(&out.join("kernels.rs"), &list)?;
+    write(&out.join("kernels.rs"), list.as_bytes())?;
     let header = &sources
         .iter()
         .find(|(name, _)| name == "launch.h")
         .ok_or("kernels/launch.h is missing")?
         .1;
-    write(&out.join("launch.rs"), &constants(header)?)
+    write(&out.join("launch.rs"), constants(header)?.as_bytes())
 }
 
 /// Names relative to `kernels` and texts of all `.cu`, `.cuh` and `.h` files there, sorted.
@@ -104,26 +113,6 @@ fn fingerprint(sources: &[(String, String)]) -> u64 {
     bytes.fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01B3))
 }
 
-/// PTX that older drivers read too, and that does not say where it was compiled.
-fn portable(ptx: &str) -> String {
-    let line = |line: &str| {
-        if line.starts_with(".version") {
-            return format!(".version {PTX_VERSION}");
-        }
-        let file = line.trim_start().strip_prefix(".file").and_then(|l| l.split_once('"'));
-        match file {
-            Some((number, path)) => {
-                let path = path.split('"').next().unwrap_or("");
-                let name = path.rsplit('/').next().unwrap_or("");
-                format!("\t.file{number}\"{name}\"")
-            }
-            None => line.to_owned(),
-        }
-    };
-    let comment = |l: &&str| !l.starts_with("//");
-    ptx.lines().filter(comment).map(line).collect::<Vec<_>>().join("\n") + "\n"
-}
-
 /// PTX as it is committed: without the source lines, which are half of it and serve the simulator's
 /// findings alone.
 fn without_lines(ptx: &str) -> String {
@@ -137,7 +126,7 @@ fn committed(
     kernels: &Path,
     sources: &[(String, String)],
     stamp: &str,
-) -> Result<Vec<(String, String)>, String> {
+) -> Result<Vec<Image>, String> {
     let read = |(name, _): (&str, &str)| {
         let path = kernels.join("ptx").join(format!("{name}.ptx"));
         let ptx = read(&path)?;
@@ -148,7 +137,7 @@ fn committed(
                 path.display()
             ));
         }
-        Ok((name.to_owned(), ptx))
+        Ok(Image::ptx(name, images::OLDEST, ptx))
     };
     units(sources).map(read).collect()
 }
@@ -171,6 +160,6 @@ fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-fn write(path: &Path, text: &str) -> Result<(), String> {
-    fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
+fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    fs::write(path, bytes).map_err(|e| format!("{}: {e}", path.display()))
 }

@@ -74,8 +74,16 @@ impl Compiler {
         format!("{}.{}", self.version.0, self.version.1)
     }
 
-    /// PTX of one file; an error holds the compiler's log.
-    pub fn ptx(&self, name: &str, text: &str, folder: &Path, arch: &str) -> Result<String, String> {
+    /// Compiles one file for `arch`, "compute_80" for PTX or "sm_80" for a cubin, with further `flags`: the
+    /// result and the compiler's log. An error holds the log.
+    pub fn compile(
+        &self,
+        name: &str,
+        text: &str,
+        folder: &Path,
+        arch: &str,
+        flags: &[&str],
+    ) -> Result<(Vec<u8>, String), String> {
         type Create = unsafe extern "C" fn(
             *mut Program,
             *const c_char,
@@ -91,11 +99,11 @@ impl Compiler {
         let options = [
             format!("-arch={arch}"),
             "-std=c++17".into(),
-            "-lineinfo".into(),
             format!("-I{}", self.include.display()),
             format!("-I{}", folder.display()),
         ];
-        let options = options.iter().map(|o| string(o)).collect::<Result<Vec<_>, _>>()?;
+        let options = options.iter().map(String::as_str).chain(flags.iter().copied());
+        let options = options.map(string).collect::<Result<Vec<_>, _>>()?;
         let pointers: Vec<_> = options.iter().map(|o| o.as_ptr()).collect();
         // SAFETY: as declared in nvrtc.h; every pointer outlives its call.
         unsafe {
@@ -111,11 +119,12 @@ impl Compiler {
             ))?;
             let compile = self.function::<Compile>("nvrtcCompileProgram")?;
             let compiled = self.check(compile(program, pointers.len() as c_int, pointers.as_ptr()));
+            let log = self.text(program, "ProgramLog")?;
+            let log = String::from_utf8_lossy(&log).into_owned();
+            let kind = if arch.starts_with("sm_") { "CUBIN" } else { "PTX" };
             let result = match compiled {
-                Ok(()) => self.text(program, "PTX"),
-                Err(error) => {
-                    Err(format!("kernels/{name}: {error}\n{}", self.text(program, "ProgramLog")?))
-                }
+                Ok(()) => self.text(program, kind).map(|result| (result, log)),
+                Err(error) => Err(format!("kernels/{name}, {arch}: {error}\n{log}")),
             };
             let destroy = self.function::<Destroy>("nvrtcDestroyProgram")?;
             self.check(destroy(&mut program))?;
@@ -123,7 +132,7 @@ impl Compiler {
         }
     }
 
-    unsafe fn text(&self, program: Program, what: &str) -> Result<String, String> {
+    unsafe fn text(&self, program: Program, what: &str) -> Result<Vec<u8>, String> {
         type Size = unsafe extern "C" fn(Program, *mut usize) -> c_int;
         type Get = unsafe extern "C" fn(Program, *mut c_char) -> c_int;
         // SAFETY: as declared in nvrtc.h; the buffer has the size asked for.
@@ -137,10 +146,10 @@ impl Compiler {
                 program,
                 buffer.as_mut_ptr().cast(),
             ))?;
-            Ok(CStr::from_bytes_until_nul(&buffer)
-                .map_err(|e| e.to_string())?
-                .to_string_lossy()
-                .into_owned())
+            if what != "CUBIN" {
+                buffer.pop(); // texts end in a zero byte
+            }
+            Ok(buffer)
         }
     }
 

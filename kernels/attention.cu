@@ -190,9 +190,10 @@ __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Ope
 
 // Heads of up to D channels, a multiple of 8; operands aligned to 16 bytes, strides multiples of 8.
 // Grid (ceil(queries / (ATTENTION_ROWS * M * warps)), batch*heads), block 32 * warps, warps up to
-// ATTENTION_WARPS; shared memory 4 * ATTENTION_KEYS * (D + ATTENTION_PAD) bf16.
+// ATTENTION_WARPS; shared memory 4 * ATTENTION_KEYS * (D + ATTENTION_PAD) bf16. One block a multiprocessor is
+// enough: on some architectures ptxas would spill for the sake of more.
 #define ATTENTION(D, M)                                                                                        \
-    extern "C" __global__ __launch_bounds__(32 * ATTENTION_WARPS) void attention_##D##x##M(                    \
+    extern "C" __global__ __launch_bounds__(32 * ATTENTION_WARPS, 1) void attention_##D##x##M(                 \
         bf16* out, const bf16* q, const bf16* k, const bf16* v, unsigned int q_stride, unsigned int k_stride,  \
         unsigned int v_stride, unsigned int heads, unsigned int head_dim, unsigned int queries,                \
         unsigned int keys, unsigned int length0, unsigned int length1, float scale) {                          \

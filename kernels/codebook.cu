@@ -47,9 +47,11 @@ __device__ __forceinline__ void load_stage(float (&to)[NEAREST_CHANNELS][Columns
 //   z [rows, channels], codebook [codes, channels] f32, aligned to 16 bytes
 // Grid (ceil(rows / NEAREST_ROWS), parts), rows * parts at most NEAREST_SLOTS; block NEAREST_THREADS, a warp
 // for four rows.
-extern "C" __global__ __launch_bounds__(NEAREST_THREADS) void nearest_code(const float* z, const float* codebook,
-                                                                           unsigned int rows, unsigned int codes,
-                                                                           unsigned int channels) {
+// One block a multiprocessor is enough: on some architectures ptxas would spill for the sake of more.
+extern "C" __global__ __launch_bounds__(NEAREST_THREADS, 1) void nearest_code(const float* z,
+                                                                              const float* codebook,
+                                                                              unsigned int rows, unsigned int codes,
+                                                                              unsigned int channels) {
     __shared__ __align__(16) float row_stage[NEAREST_CHANNELS][NEAREST_ROWS];
     __shared__ __align__(16) float code_stage[NEAREST_CHANNELS][NEAREST_CODES];
     const unsigned int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 4, first = blockIdx.x * NEAREST_ROWS;

@@ -14,6 +14,11 @@ cargo clippy --workspace --all-targets --locked -- --deny warnings
 step "tests, debug build"
 cargo test --workspace --locked
 
+step "the kernels on other GPU generations, under other schedules"
+for machine in a100:1 rtx4090:2 rtx5090:3 h100:4; do
+    PTXSIM_DEVICE=${machine%:*} PTXSIM_SEED=${machine#*:} cargo test --locked --test ops
+done
+
 step "the same image bytes in debug and release, on one and two threads"
 cargo build --release --locked
 images=$(mktemp -d)

@@ -210,7 +210,7 @@ fn committed_ptx_is_of_these_sources() {
         let path = format!("{}/kernels/ptx/{name}.ptx", env!("CARGO_MANIFEST_DIR"));
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
         let stamp = |text: &str| text.lines().next().unwrap_or_default().to_owned();
-        assert_eq!(stamp(&committed), stamp(ptx), "{path} is stale: run scripts/ptx.sh");
+        assert_eq!(stamp(&committed), stamp(&ptx), "{path} is stale: run scripts/ptx.sh");
         if origin.contains("NVRTC 13.0") {
             // The committed text has no source lines.
             let debug = |line: &&str| line.starts_with("\t.loc") || line.starts_with("\t.file");

@@ -1,7 +1,8 @@
 //! The driver: finding it, opening a device, and saying what went wrong.
 
 use std::ffi::CString;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex};
 
 use cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result};
@@ -19,6 +20,36 @@ pub(super) struct Driver {
     pub description: String,
     pub ordinal: usize,
     pub multiprocessors: u32,
+    /// Compute capability times 10.
+    capability: u32,
+    /// Which code the kernels were loaded from: "sm_90" or "compute_90".
+    pub target: Mutex<Target>,
+    /// Every kernel with its most dynamic shared memory in bytes.
+    pub loaded: Mutex<Vec<(&'static str, u32)>>,
+}
+
+/// One compiled kernel file.
+pub(super) struct Image {
+    pub unit: &'static str,
+    /// Compute capability, times 10, that it was compiled for.
+    pub capability: u32,
+    /// Machine code for that capability, or PTX, which newer ones run too.
+    pub cubin: bool,
+    /// PTX ends in a zero byte.
+    pub bytes: &'static [u8],
+}
+
+/// What a kernel file was compiled for.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Target {
+    pub cubin: bool,
+    pub capability: u32,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}_{}", if self.cubin { "sm" } else { "compute" }, self.capability)
+    }
 }
 
 impl Driver {
@@ -70,6 +101,9 @@ impl Driver {
             description,
             ordinal,
             multiprocessors: multiprocessors as u32,
+            capability: (capability.0 * 10 + capability.1) as u32,
+            target: Mutex::default(),
+            loaded: Mutex::default(),
         })
     }
 
@@ -78,12 +112,35 @@ impl Driver {
         self.context.bind_to_thread().map_err(|e| self.failed("making the device current", e))
     }
 
-    /// Loads PTX text that ends in a zero byte.
-    pub fn load(&self, name: &str, ptx: &str) -> Result<sys::CUmodule> {
+    /// Loads a kernel file: machine code of this generation where there is some and the driver takes it,
+    /// else the newest PTX that the device runs.
+    pub fn load(&self, unit: &str, images: &[Image]) -> Result<sys::CUmodule> {
         self.bind()?;
-        // SAFETY: the text is a C string; the module is never unloaded.
-        let module = unsafe { result::module::load_data(ptx.as_ptr().cast()) };
-        module.map_err(|e| self.failed(&format!("loading kernels/{name}.cu"), e))
+        let fits = |image: &&Image| {
+            let generation = !image.cubin || image.capability / 10 == self.capability / 10;
+            image.unit == unit && generation && image.capability <= self.capability
+        };
+        let newest = |cubin| {
+            let images = images.iter().filter(fits).filter(|image| image.cubin == cubin);
+            images.max_by_key(|image| image.capability)
+        };
+        let ptx = newest(false).expect("every kernels/NAME.cu has PTX for the oldest device");
+        // A driver that is older than the compiler takes its PTX, which is of a low version, but no cubin.
+        for image in newest(true).into_iter().chain([ptx]) {
+            // SAFETY: PTX ends in a zero byte and a cubin holds its length; the module is never unloaded.
+            match unsafe { result::module::load_data(image.bytes.as_ptr().cast()) } {
+                Ok(module) => {
+                    let target = Target { cubin: image.cubin, capability: image.capability };
+                    *self.target.lock().unwrap_or_else(|e| e.into_inner()) = target;
+                    return Ok(module);
+                }
+                Err(DriverError(
+                    CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU | CUresult::CUDA_ERROR_INVALID_IMAGE,
+                )) if image.cubin => {}
+                Err(e) => return Err(self.failed(&format!("loading kernels/{unit}.cu"), e)),
+            }
+        }
+        unreachable!("PTX is loaded, or is an error")
     }
 
     /// A kernel of a module.

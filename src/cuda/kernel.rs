@@ -90,6 +90,7 @@ impl<A: Arguments> Kernel<A> {
             let what = || format!("giving kernel {name} {shared} bytes of shared memory");
             set.map_err(|e| driver.failed(&what(), e))?;
         }
+        driver.loaded.lock().unwrap_or_else(|e| e.into_inner()).push((name, shared));
         Ok(Kernel { function, name, arguments: PhantomData })
     }
 

@@ -25,8 +25,10 @@ mod launch {
     include!(concat!(env!("OUT_DIR"), "/launch.rs"));
 }
 
-/// The kernels' PTX, each text ending in a zero byte, and where it comes from.
-mod ptx {
+/// The compiled kernels, and where they come from.
+mod images {
+    use super::Resources;
+    use super::driver::Image;
     include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 }
 
@@ -40,7 +42,7 @@ use crate::error::Result;
 use crate::tensor::{Matrix, Tensor};
 use arena::Arena;
 pub use arena::Buffer;
-use driver::Driver;
+use driver::{Driver, Image};
 use event::Events;
 pub use event::Mark;
 use graph::{Graphs, Queued};
@@ -50,6 +52,21 @@ pub use pack::Packed;
 thread_local! {
     /// What the loop is made of that this thread is recording.
     static RECORDING: RefCell<Option<Vec<Queued>>> = const { RefCell::new(None) };
+}
+
+/// What a kernel takes of a multiprocessor on one architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// Its name.
+    pub kernel: &'static str,
+    /// Compute capability times 10.
+    pub capability: u32,
+    /// Registers of a thread.
+    pub registers: u32,
+    /// Static shared memory in bytes.
+    pub shared: u32,
+    /// Bytes of registers that a thread spills to local memory.
+    pub spilled: u32,
 }
 
 /// One NVIDIA GPU.
@@ -75,11 +92,7 @@ impl Cuda {
     /// [`crate::Error::Device`] says which of driver, device and kernels does not fit, and what to do.
     pub fn new(ordinal: usize) -> Result<Cuda> {
         let driver = Arc::new(Driver::open(ordinal)?);
-        let load = |name: &str| {
-            let (_, text) =
-                ptx::PTX.iter().find(|(unit, _)| *unit == name).expect("kernels/NAME.cu exists");
-            driver.load(name, text)
-        };
+        let load = |unit: &str| driver.load(unit, images::IMAGES);
         let d = &*driver;
         Ok(Cuda {
             attention: attention::Kernels::load(d, load("attention")?)?,
@@ -102,9 +115,24 @@ impl Cuda {
         driver::is_present()
     }
 
-    /// Every kernel file's name and PTX, and how that came about: "as committed" or by which compiler.
-    pub fn kernels() -> (&'static str, impl Iterator<Item = (&'static str, &'static str)>) {
-        (ptx::ORIGIN, ptx::PTX.iter().map(|&(name, text)| (name, text.trim_end_matches('\0'))))
+    /// Every kernel file's name and its PTX for the oldest GPUs, and how that came about: "as committed" or
+    /// by which compiler.
+    pub fn kernels() -> (&'static str, impl Iterator<Item = (&'static str, String)>) {
+        let oldest = images::IMAGES.iter().filter(|i| !i.cubin).map(|i| i.capability).min();
+        let images =
+            images::IMAGES.iter().filter(move |i| !i.cubin && Some(i.capability) == oldest);
+        let text = |i: &Image| String::from_utf8_lossy(i.bytes).trim_end_matches('\0').to_owned();
+        (images::ORIGIN, images.map(move |image| (image.unit, text(image))))
+    }
+
+    /// What each kernel takes on each architecture, by ptxas; empty where no compiler was at hand.
+    pub fn resources() -> &'static [Resources] {
+        images::RESOURCES
+    }
+
+    /// Every loaded kernel with the most dynamic shared memory that it is launched with, in bytes.
+    pub fn loaded(&self) -> Vec<(&'static str, u32)> {
+        self.driver.loaded.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
     /// Queues a launch, or notes it in the loop being recorded.
@@ -168,7 +196,8 @@ impl Device for Cuda {
     type Mark = Mark;
 
     fn describe(&self) -> String {
-        format!("{}, kernels {}", self.driver.description, ptx::ORIGIN)
+        let target = *self.driver.target.lock().unwrap_or_else(|e| e.into_inner());
+        format!("{}, kernels {} for {target}", self.driver.description, images::ORIGIN)
     }
 
     fn alloc(&self, bytes: usize) -> Result<Buffer> {

@@ -72,6 +72,7 @@ enum Device {
     A100,
     Rtx4090,
     H100,
+    Rtx5090,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -5,7 +5,8 @@
 //! (3) github.com/te42kyfo/gpu-benches: latencies of the H100 PCIe and the L40 (the same chip as the
 //! RTX 4090), bandwidth of the L40's L2. (4) doi 10.1016/j.ultsonch.2023.106546, table 3: latencies of
 //! the A100, L2 of the H100. (5) arXiv 2402.13499: what `mma` reaches on Hopper, about 63 % of the peak
-//! that needs `wgmma`.
+//! that needs `wgmma`. (6) arXiv 2507.10789: latencies of the RTX 5080. The RTX 5090's L2 is taken to be as
+//! wide as the RTX 4090's for each multiprocessor.
 
 /// Lanes are 32-bit results per clock and multiprocessor.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -111,6 +112,28 @@ pub const H100: Rates = Rates {
     launch_microseconds: 2.1,
 };
 
+pub const RTX_5090: Rates = Rates {
+    clock_mhz: 2407.0,
+    dram_gb_per_second: 1792.0,
+    l2_bytes_per_clock: 2830.0,
+    f32_lanes: 128.0,
+    f64_lanes: 2.0,
+    half_lanes: 128.0,
+    integer_lanes: 128.0,
+    special_lanes: 16.0,
+    conversion_lanes: 64.0,
+    collective_lanes: 32.0,
+    tensor_macs: 256.0, // 209.5 TFLOP/s; 419 with f16 sums
+    f16_sums: 2.0,
+    fp8: 2.0,
+    int8: 4.0,
+    mma_share: 1.0,
+    l1_clocks: 30.0,
+    l2_clocks: 358.0,
+    dram_clocks: 877.0,
+    launch_microseconds: 2.1,
+};
+
 impl Rates {
     /// Multiply-adds of `mma.sync` per clock and multiprocessor, by the types of A and of the sums.
     pub fn macs_per_clock(&self, operands: &str, accumulator: &str) -> f64 {
@@ -128,7 +151,7 @@ impl Rates {
 
 #[cfg(test)]
 mod tests {
-    use crate::device::{A100, H100, RTX_4090};
+    use crate::device::{A100, DEVICES, H100, RTX_4090, RTX_5090};
 
     /// Peaks as the data sheets have them, in TFLOP/s (or TOP/s): a multiply-add counts twice.
     #[test]
@@ -141,6 +164,9 @@ mod tests {
             (&RTX_4090, "f16", "f16", 330.3),
             (&RTX_4090, "e4m3", "f32", 330.3),
             (&RTX_4090, "s8", "s32", 660.6),
+            (&RTX_5090, "bf16", "f32", 209.5),
+            (&RTX_5090, "f16", "f16", 419.0),
+            (&RTX_5090, "s8", "s32", 838.0),
             (&H100, "bf16", "f32", 989.4),
             (&H100, "tf32", "f32", 494.7),
             (&H100, "e4m3", "f32", 1978.9),
@@ -157,7 +183,7 @@ mod tests {
     /// Two transfers per clock of the memory, as the driver gives clock and width.
     #[test]
     fn memory_clock_and_width_give_the_bandwidth() {
-        for device in [&A100, &RTX_4090, &H100] {
+        for device in DEVICES {
             let bytes = f64::from(device.memory_bus_bits) / 8.0;
             let found = 2.0 * f64::from(device.memory_clock_khz) * 1e3 * bytes / 1e9;
             let published = device.rates.dram_gb_per_second;

@@ -3,7 +3,7 @@
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
-//! | `PTXSIM_DEVICE` | `a100`, `rtx4090` or `h100` | `h100` |
+//! | `PTXSIM_DEVICE` | `a100`, `rtx4090`, `h100` or `rtx5090` | `h100` |
 //! | `PTXSIM_SEED` | order of streams, blocks and warps; 0 is plain order, as late as legal | `0` |
 //! | `PTXSIM_THREADS` | host threads that run blocks | all cores |
 //! | `PTXSIM_CHECKS` | `0` leaves only what protects the host | `1` |
@@ -83,7 +83,7 @@ impl Options {
     fn from_variables(get: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let device = match get("PTXSIM_DEVICE") {
             Some(name) => device::by_name(&name).ok_or_else(|| {
-                format!("PTXSIM_DEVICE: expected a100, rtx4090 or h100, found {name}")
+                format!("PTXSIM_DEVICE: expected a100, rtx4090, h100 or rtx5090, found {name}")
             })?,
             None => &device::H100,
         };
