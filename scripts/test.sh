@@ -38,5 +38,6 @@ RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked --quiet
 
 step "fuzz targets, 60 s each"
 ./fuzz/run.sh 60
+./tools/ptxsim/fuzz/run.sh 60
 
 step "all passed"

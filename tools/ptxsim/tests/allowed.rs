@@ -1,4 +1,4 @@
-//! What correct programs do at the edge of the rules, and must not be refused or blamed for.
+//! What public CUDA programs do, often at the edge of the rules, and must be neither refused nor blamed for.
 
 mod support;
 
@@ -90,4 +90,68 @@ fn what_a_warp_did_before_it_left_lies_before_the_barrier() {
 #[test]
 fn a_counted_barrier_does_not_wait_for_those_that_leave() {
     assert!((0..20).all(|seed| leave("bar.sync 0, 32", seed).1 > 0));
+}
+
+/// A warp's rows of eight 16-bit numbers, word j of them being j, through one `ldmatrix`.
+fn load_matrices(modifiers: &str) -> Vec<u32> {
+    let text = format!(
+        ".version 8.0\n.target sm_80\n.address_size 64\n\
+         .visible .entry matrices(.param .u64 to) {{\n\
+         .shared .align 16 .b8 box[512];\n.reg .b32 %r<12>;\n.reg .b64 %rd<5>;\n\
+         mov.u32 %r1, %tid.x;\nshl.b32 %r2, %r1, 4;\nmov.u32 %r3, box;\nadd.s32 %r3, %r3, %r2;\n\
+         shl.b32 %r4, %r1, 2;\nadd.s32 %r5, %r4, 1;\nadd.s32 %r6, %r4, 2;\nadd.s32 %r7, %r4, 3;\n\
+         st.shared.v4.u32 [%r3], {{%r4, %r5, %r6, %r7}};\nbar.warp.sync -1;\n\
+         ldmatrix.sync.aligned.{modifiers}.shared.b16 {{%r8, %r9, %r10, %r11}}, [%r3];\n\
+         ld.param.u64 %rd1, [to];\ncvta.to.global.u64 %rd2, %rd1;\n\
+         mul.wide.u32 %rd3, %r1, 16;\nadd.s64 %rd4, %rd2, %rd3;\n\
+         st.global.v4.u32 [%rd4], {{%r8, %r9, %r10, %r11}};\nret;\n}}\n"
+    );
+    let device = Device::new(&text, Level::Portable);
+    let to = device.upload(&[0u32; 128]);
+    device.launch("matrices", [1, 1, 1], [32, 1, 1], 0, &[Arg::Address(to)]).unwrap();
+    device.clean();
+    device.download(to, 128)
+}
+
+/// The order of the ISA document, and the one of CUTLASS and of much that was written after it.
+#[test]
+fn the_modifiers_of_ldmatrix_come_in_any_order() {
+    // Lane l has words l / 4 (row) and l % 4 (place) of matrix k.
+    let straight: Vec<u32> = (0..128).map(|i| 32 * (i % 4) + i / 4).collect();
+    assert_eq!(load_matrices("m8n8.x4"), straight);
+    assert_eq!(load_matrices("x4.m8n8"), straight);
+    // Transposed it has two neighbours of column l / 4; odd columns are the words' upper halves, zero.
+    let number = |k: u32, row: u32, column: u32| {
+        if column.is_multiple_of(2) { 32 * k + 4 * row + column / 2 } else { 0 }
+    };
+    let turned = (0..128).map(|i| {
+        let (lane, k) = (i / 4, i % 4);
+        let (row, column) = (lane % 4 * 2, lane / 4);
+        number(k, row, column) | number(k, row + 1, column) << 16
+    });
+    let turned: Vec<u32> = turned.collect();
+    assert_eq!(load_matrices("m8n8.x4.trans"), turned);
+    assert_eq!(load_matrices("x4.trans.m8n8"), turned);
+}
+
+/// How `atomicAdd` of a 16-bit type is compiled: tried again until nobody came in between.
+#[test]
+fn halves_of_a_word_are_compared_and_swapped() {
+    let text = ".version 8.0\n.target sm_80\n.address_size 64\n\
+         .visible .entry bump(.param .u64 to) {\n\
+         .reg .b16 %h<4>;\n.reg .b64 %rd<3>;\n.reg .pred %p;\n\
+         ld.param.u64 %rd1, [to];\ncvta.to.global.u64 %rd2, %rd1;\n\
+         ld.volatile.global.u16 %h1, [%rd2+2];\n\
+         $again:\nadd.s16 %h2, %h1, 1;\n\
+         atom.global.cas.b16 %h3, [%rd2+2], %h1, %h2;\n\
+         setp.ne.s16 %p, %h3, %h1;\nmov.u16 %h1, %h3;\n@%p bra $again;\nret;\n}\n";
+    for threads in [1, 2] {
+        let mut device = Device::new(text, Level::Portable);
+        device.machine.threads = threads;
+        let to = device.upload(&[7u16, 65_500, 9, 11]);
+        device.launch("bump", [8, 1, 1], [64, 1, 1], 0, &[Arg::Address(to)]).unwrap();
+        device.clean();
+        // 65,500 + 512 wraps to 476; the neighbours stay.
+        assert_eq!(device.download::<u16>(to, 4), [7, 476, 9, 11]);
+    }
 }

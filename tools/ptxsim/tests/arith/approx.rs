@@ -337,10 +337,12 @@ fn the_hardest_operands_are_right() {
     }
 }
 
-/// Every f32; the slow reference decides where the host's f64 function cannot tell how to round.
+/// From one f32 to the next that is looked at. At 1 it takes three minutes, optimised, and finds nothing either.
+const STRIDE: usize = 4099;
+
+/// The slow reference decides where the host's f64 function cannot tell how to round.
 #[test]
-#[ignore = "takes three minutes, optimised"]
-fn every_f32_is_correctly_rounded() {
+fn numbers_from_all_of_the_range_are_correctly_rounded() {
     type Pair = (&'static str, fn(f32) -> f32, fn(f64) -> f64, fn(&Exact) -> Exact);
     let functions: [Pair; 4] = [
         ("ex2", ex2, f64::exp2, power_of_two),
@@ -350,7 +352,7 @@ fn every_f32_is_correctly_rounded() {
     ];
     let mut wrong = Vec::new();
     for (name, function, host, precise) in functions {
-        for bits in 0..=u32::MAX {
+        for bits in (0..=u32::MAX).step_by(STRIDE) {
             let x = f32::from_bits(bits);
             let sharp = host(x.into());
             let outside = !x.is_finite() || x.abs() > 160.0 && name == "ex2" || x == 0.0;

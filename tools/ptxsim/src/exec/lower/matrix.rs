@@ -66,12 +66,17 @@ impl Lowering<'_> {
                 _ => self.unsupported(i),
             };
         }
-        let ["sync", "aligned", "m8n8", count @ ("x1" | "x2" | "x4"), .., "b16"] = modifiers[..]
-        else {
+        // The shape, the count and `trans` come in any order: assemblers take CUTLASS's `x4.trans.m8n8` too.
+        let ["sync", "aligned", rest @ .., "b16"] = &modifiers[..] else {
             return self.unsupported(i);
         };
-        let rest = &modifiers[4..modifiers.len() - 1];
-        if rest.iter().any(|m| !matches!(*m, "trans" | "shared" | "shared::cta")) {
+        let counts = ["x1", "x2", "x4"];
+        let mut found = rest.iter().filter(|m| counts.contains(m));
+        let (Some(count), None, true) = (found.next(), found.next(), rest.contains(&"m8n8")) else {
+            return self.unsupported(i);
+        };
+        let known = |m: &&str| matches!(*m, "m8n8" | "trans" | "shared" | "shared::cta");
+        if !rest.iter().all(|m| known(m) || counts.contains(m)) {
             return self.unsupported(i);
         }
         let (registers, address) = if loads { (0, 1) } else { (1, 0) };
@@ -79,7 +84,7 @@ impl Lowering<'_> {
         let address = self.operand(i, address)?.clone();
         let (base, wide, offset) = self.address_of(i, &address)?;
         let (at, source) = (self.sink, &[base][..]);
-        let mut op = match (loads, count, has(i, "trans")) {
+        let mut op = match (loads, *count, has(i, "trans")) {
             (true, "x1", false) => self.op::<LoadMatrix<1, false>>(at, source),
             (true, "x1", true) => self.op::<LoadMatrix<1, true>>(at, source),
             (true, "x2", false) => self.op::<LoadMatrix<2, false>>(at, source),
