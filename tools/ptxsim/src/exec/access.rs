@@ -175,11 +175,8 @@ impl Ctx<'_> {
                     order.forget(memory, address, bytes);
                     None
                 }
-                (Deed::Read, true) => {
-                    order.acquire(presence);
-                    None
-                }
-                (Deed::Atomic | Deed::Copy, _) => None,
+                // A strong read is followed by `acquire`, an atomic access by both.
+                (Deed::Read, true) | (Deed::Atomic | Deed::Copy, _) => None,
             }
         };
         if let Some(with) = with {
@@ -275,8 +272,19 @@ impl<S: In> Operation for Load<S> {
                     put(ctx.registers, result, lane, access, from);
                 }
             }
+            // Not before the reads: whoever sees a flag is ordered after what came before it.
+            if access.strong && each(mask).any(|lane| is_global(S::SPACE, at[lane])) {
+                ctx.order.acquire(ctx.presence);
+            }
         }
     }
+}
+
+/// Whether an address of the space is one of global memory.
+fn is_global(space: Space, address: u64) -> bool {
+    let windows = [SHARED_WINDOW, LOCAL_WINDOW];
+    let generic = || windows.iter().all(|window| address.wrapping_sub(*window) >= WINDOW);
+    space == Space::Global || space == Space::Generic && generic()
 }
 
 /// `st` of any width.

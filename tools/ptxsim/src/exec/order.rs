@@ -8,7 +8,7 @@
 //! is a read that ran before the write it races with: another seed, with another order of blocks,
 //! shows it. Strong and atomic accesses themselves race with nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 use std::sync::{Mutex, MutexGuard};
 
 use super::lanes::Operation;
@@ -92,8 +92,9 @@ impl Order {
         }
     }
 
-    /// An atomic or strong access has happened.
+    /// An atomic access or a strong read has happened: what it saw was there before this is called.
     pub fn acquire(&self, presence: &mut Presence) {
+        compiler_fence(Ordering::SeqCst);
         presence.acquired = self.fences.load(Ordering::SeqCst);
         presence.polls += 1;
     }
