@@ -72,8 +72,10 @@ proptest! {
     ) {
         let mut words = original();
         for (place, kind, word) in &damages {
-            let at = place.index(words.len());
+            // Nothing may be left of it.
+            let at = place.index(words.len().max(1));
             match kind {
+                0..=3 if words.is_empty() => words.push(WORDS[*word].to_owned()),
                 0 => { words.remove(at); }
                 1 => words.insert(at, WORDS[*word].to_owned()),
                 2 => words[at] = WORDS[*word].to_owned(),
@@ -81,7 +83,7 @@ proptest! {
                     let other = (at + word) % words.len();
                     words.swap(at, other);
                 }
-                _ => words.truncate(at.max(1)),
+                _ => words.truncate(at),
             }
         }
         understand(&words.join(" "));
