@@ -1,0 +1,145 @@
+//! One decode step of a large transformer on the CUDA device: 22 layers of 1024 channels over 16 × 16 tokens
+//! with guidance and 77 rows of text, about what aMUSEd's trunk at 256 px multiplies. Weights are noise.
+//!
+//! On a GPU it prints the time of a step. Without one, what a step asks of the memory and the cores:
+//!
+//! ```text
+//! cargo build --release -p ptxsim && cargo bench --bench step --no-run
+//! target/release/ptxsim run --counters --mma f32 -- target/release/deps/step-HASH --bench [STEPS]
+//! ```
+//!
+//! The difference of the counters of STEPS 1 and 0 is the step's.
+
+use half::bf16;
+use muse::config::TransformerConfig;
+use muse::cuda::Cuda;
+use muse::decode::DecodeOptions;
+use muse::device::{Device, Masked, Remask, Sampling};
+use muse::models::MaskedModel;
+use muse::models::muse::{Muse, Text};
+use muse::ops;
+use muse::rng::NoiseKey;
+use muse::weights::Weights;
+use safetensors::tensor::{Dtype, TensorView};
+
+const HIDDEN: usize = 1024;
+const TEXT: [usize; 2] = [77, 768];
+const CODEBOOK: usize = 8192;
+const GRID: usize = 256;
+
+fn config() -> TransformerConfig {
+    TransformerConfig {
+        hidden_size: HIDDEN,
+        num_layers: 22,
+        num_heads: 16,
+        mlp_size: 4224,
+        text_size: TEXT[1],
+        codebook_size: CODEBOOK,
+        grid: [16, 16],
+        layer_norm_eps: 1e-6,
+        coarse: None,
+        decode: DecodeOptions {
+            steps: 12,
+            guidance_start: 10.0,
+            guidance: 10.0,
+            temperature: 1.0,
+            token_temperature: 1.0,
+            top_k: 0,
+        },
+    }
+}
+
+/// Names and shapes of all tensors, in the layout of `models/demo`.
+fn tensors(config: &TransformerConfig) -> Vec<(String, Vec<usize>)> {
+    let (h, mlp) = (config.hidden_size, config.mlp_size);
+    let mut all = vec![
+        ("token_embedding.weight".to_owned(), vec![CODEBOOK + 1, h]),
+        ("position_embedding.weight".to_owned(), vec![GRID, h]),
+        ("text_projection.weight".to_owned(), vec![h, TEXT[1]]),
+        ("head.weight".to_owned(), vec![CODEBOOK, h]),
+    ];
+    let mut norm = |name: &str| {
+        for part in ["weight", "bias"] {
+            all.push((format!("{name}.{part}"), vec![h]));
+        }
+    };
+    norm("final_norm");
+    for layer in 0..config.num_layers {
+        for name in ["self_norm", "cross_norm", "mlp_norm"] {
+            norm(&format!("layers.{layer}.{name}"));
+        }
+    }
+    for layer in 0..config.num_layers {
+        for attention in ["self_attention", "cross_attention"] {
+            for part in ["q", "k", "v", "out"] {
+                all.push((format!("layers.{layer}.{attention}.{part}.weight"), vec![h, h]));
+            }
+        }
+        all.push((format!("layers.{layer}.mlp.up.weight"), vec![mlp, h]));
+        all.push((format!("layers.{layer}.mlp.down.weight"), vec![h, mlp]));
+    }
+    all
+}
+
+/// Small numbers that a hash of their place decides.
+fn noise(count: usize, scale: f32) -> Vec<bf16> {
+    let number = |i: usize| {
+        let hash = (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+        bf16::from_f32((hash as f32 / (1 << 23) as f32 - 1.0) * scale)
+    };
+    (0..count).map(number).collect()
+}
+
+fn checkpoint(config: &TransformerConfig) -> Weights {
+    let tensors = tensors(config);
+    let largest = tensors.iter().map(|(_, shape)| shape.iter().product()).max().unwrap_or(0);
+    let values = noise(largest, 0.05);
+    let views = tensors.iter().map(|(name, shape)| {
+        let bytes = bytemuck::cast_slice(&values[..shape.iter().product()]);
+        (name, TensorView::new(Dtype::BF16, shape.clone(), bytes).expect("sizes agree"))
+    });
+    let bytes = safetensors::serialize(views, None).expect("serialised");
+    Weights::from_bytes("noise", bytes).expect("a checkpoint")
+}
+
+fn main() {
+    let steps = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(1usize);
+    if !Cuda::is_present() {
+        println!("no CUDA driver: nothing was run (see the head of benches/step.rs)");
+        return;
+    }
+    let device = &Cuda::new(0).expect("a device");
+    println!("{}", device.describe());
+    let config = config();
+    let model = Muse::load(device, checkpoint(&config), &config).expect("a model");
+    let states = noise(2 * TEXT[0] * TEXT[1], 1.0);
+    let states = device.upload(&states, [2 * TEXT[0], TEXT[1]]).expect("memory");
+    let text = Text { states, lengths: [TEXT[0]; 2], batch: 2 };
+    let mut prepared = model.prepare(device, &text, None).expect("prepared");
+    let tokens = [model.mask_token(); GRID];
+    let mut masked = Masked::new(device, &tokens, model.mask_token()).expect("memory");
+    device.finish().expect("loaded");
+    for step in 0..steps {
+        masked.remaining.reshape([GRID - 3]);
+        let noise = NoiseKey { seed: 1, stage: 0, step: step as u16 };
+        let sampling = Sampling { guidance: 10.0, temperature: 1.0, top_k: 0, noise };
+        let remask = Remask {
+            keep_masked: GRID - 3,
+            temperature: 1.0,
+            mask_token: model.mask_token(),
+            noise,
+        };
+        let marks = device
+            .together(|| {
+                let begin = device.mark()?;
+                let logits = prepared.logits(device, &masked, 2)?;
+                ops::guide_and_sample(device, &mut masked, logits, sampling)?;
+                ops::remask(device, &mut masked, remask)?;
+                Ok((begin, device.mark()?))
+            })
+            .expect("a step");
+        device.finish().expect("the step");
+        let time = device.elapsed(&marks.0, &marks.1).expect("marks");
+        println!("step {step}: {:.3} ms by the driver's events", time.as_secs_f64() * 1e3);
+    }
+}
