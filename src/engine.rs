@@ -1,5 +1,6 @@
 //! The public face: load a model directory once, generate any number of images.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -25,6 +26,35 @@ pub enum DeviceChoice {
     Cpu,
     /// An NVIDIA GPU, by its number; an error where it cannot be used.
     Cuda(usize),
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceChoice::Auto => write!(f, "auto"),
+            DeviceChoice::Cpu => write!(f, "cpu"),
+            DeviceChoice::Cuda(0) => write!(f, "cuda"),
+            DeviceChoice::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// Opens the GPU that is meant, `None` for the processor; and why it is this one, when that was ours to
+    /// choose.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when a GPU was asked for and cannot be used.
+    pub fn gpu(self) -> Result<(Option<Cuda>, Option<String>)> {
+        Ok(match self {
+            DeviceChoice::Cpu => (None, None),
+            DeviceChoice::Cuda(ordinal) => (Some(Cuda::new(ordinal)?), None),
+            DeviceChoice::Auto => match Cuda::new(0) {
+                Ok(gpu) => (Some(gpu), Some("the first GPU".into())),
+                Err(error) => (None, Some(format!("no GPU can be used: {error}"))),
+            },
+        })
+    }
 }
 
 /// How an engine is set up.
@@ -107,14 +137,7 @@ impl Engine {
     pub fn load(path: impl AsRef<Path>, options: EngineOptions) -> Result<Self> {
         let start = Instant::now();
         let path = path.as_ref().to_path_buf();
-        let (gpu, reason) = match options.device {
-            DeviceChoice::Cpu => (None, None),
-            DeviceChoice::Cuda(ordinal) => (Some(Cuda::new(ordinal)?), None),
-            DeviceChoice::Auto => match Cuda::new(0) {
-                Ok(gpu) => (Some(gpu), Some("the first GPU".into())),
-                Err(error) => (None, Some(format!("no GPU can be used: {error}"))),
-            },
-        };
+        let (gpu, reason) = options.device.gpu()?;
         let pipeline: Box<dyn Stages> = match gpu {
             Some(gpu) => Box::new(Pipeline::load(Traced::new(gpu), &path)?),
             None => Box::new(Pipeline::load(Traced::new(Cpu::new(options.threads)?), &path)?),

@@ -25,6 +25,7 @@ pub mod ops;
 pub mod pipeline;
 pub mod request;
 pub mod rng;
+pub mod selftest;
 pub mod tensor;
 pub mod text;
 pub mod tokenizer;

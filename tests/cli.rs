@@ -245,3 +245,30 @@ fn the_model_is_found_from_a_directory_below_it() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(directory.path().join("out.png").is_file(), "the default output is out.png");
 }
+
+#[test]
+fn selftest_prints_a_table() {
+    let verbs = ["--verb", "to_rgb8", "--verb", "layer_norm"];
+    let output = muse(&[&["selftest", "--device", "cpu"], &verbs[..]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    let rows: Vec<&str> = table.lines().filter(|line| line.ends_with("  ok")).collect();
+    assert_eq!(rows.len(), 2, "{table}");
+    assert!(rows[0].starts_with("layer_norm ") && rows[1].starts_with("to_rgb8 "), "{table}");
+    assert!(table.contains("All results agree"), "{table}");
+}
+
+#[test]
+fn selftest_names_what_it_cannot_use() {
+    let empty = tempfile::tempdir().unwrap();
+    let folder = empty.path().to_str().unwrap();
+    fails(&["selftest", "--device", "cpu", "--verb", "sort"], 2, &["--verb", "sort", "remask"]);
+    fails(
+        &["selftest", "--device", "cpu", "--kernels", folder],
+        2,
+        &["--kernels", "--device cuda"],
+    );
+    fails(&["selftest", "--device", "cuda", "--kernels", folder], 3, &[folder, "UNIT.ptx"]);
+    std::fs::write(empty.path().join("sort.ptx"), "").unwrap();
+    fails(&["selftest", "--device", "cuda", "--kernels", folder], 3, &["sort.ptx", "unit"]);
+}

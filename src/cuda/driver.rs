@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
@@ -22,7 +23,7 @@ pub(super) struct Driver {
     pub multiprocessors: u32,
     /// Compute capability times 10.
     capability: u32,
-    /// Which code the kernels were loaded from: "sm_90" or "compute_90".
+    /// Which code the kernels were loaded from.
     pub target: Mutex<Target>,
     /// Every kernel with its most dynamic shared memory in bytes.
     pub loaded: Mutex<Vec<(&'static str, u32)>>,
@@ -42,8 +43,8 @@ pub(super) struct Image {
 /// What a kernel file was compiled for.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Target {
-    pub cubin: bool,
-    pub capability: u32,
+    cubin: bool,
+    capability: u32,
 }
 
 impl fmt::Display for Target {
@@ -141,6 +142,17 @@ impl Driver {
             }
         }
         unreachable!("PTX is loaded, or is an error")
+    }
+
+    /// Loads a kernel file from PTX text of the user's.
+    pub fn load_text(&self, path: &Path, text: &str) -> Result<sys::CUmodule> {
+        self.bind()?;
+        let what = || format!("loading {}", path.display());
+        let text =
+            CString::new(text).map_err(|_| Error::model(path, "not PTX: it holds a zero byte"))?;
+        // SAFETY: the text ends in a zero byte; the module is never unloaded.
+        let module = unsafe { result::module::load_data(text.as_ptr().cast()) };
+        module.map_err(|e| self.failed(&what(), e))
     }
 
     /// A kernel of a module.

@@ -33,12 +33,14 @@ mod images {
 }
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use cudarc::driver::{result, sys};
 
 use crate::device::*;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::{Matrix, Tensor};
 use arena::Arena;
 pub use arena::Buffer;
@@ -72,6 +74,8 @@ pub struct Resources {
 /// One NVIDIA GPU.
 pub struct Cuda {
     driver: Arc<Driver>,
+    /// Units whose kernels are the user's.
+    own: Vec<String>,
     arena: Arc<Arena>,
     events: Arc<Events>,
     graphs: Mutex<Graphs>,
@@ -91,8 +95,29 @@ impl Cuda {
     /// # Errors
     /// [`crate::Error::Device`] says which of driver, device and kernels does not fit, and what to do.
     pub fn new(ordinal: usize) -> Result<Cuda> {
-        let driver = Arc::new(Driver::open(ordinal)?);
-        let load = |unit: &str| driver.load(unit, images::IMAGES);
+        let driver = Driver::open(ordinal)?;
+        Cuda::load(driver, |driver, unit| driver.load(unit, images::IMAGES))
+    }
+
+    /// The same with kernels of your own: each `UNIT.ptx` in `folder` takes the place of the one that was
+    /// built in from `kernels/UNIT.cu`, for trying a change of a kernel without building anew.
+    ///
+    /// # Errors
+    /// As [`Cuda::new`]; [`crate::Error::Io`] where the folder cannot be read, and [`crate::Error::Model`]
+    /// where a file in it is of no unit.
+    pub fn with_kernels(ordinal: usize, folder: &Path) -> Result<Cuda> {
+        let own = own_kernels(folder)?;
+        let driver = Driver::open(ordinal)?;
+        let cuda = Cuda::load(driver, |driver, unit| match own.get(unit) {
+            Some((path, text)) => driver.load_text(path, text),
+            None => driver.load(unit, images::IMAGES),
+        })?;
+        Ok(Cuda { own: own.into_keys().collect(), ..cuda })
+    }
+
+    fn load(driver: Driver, load: impl Fn(&Driver, &str) -> Result<sys::CUmodule>) -> Result<Cuda> {
+        let driver = Arc::new(driver);
+        let load = |unit: &str| load(&driver, unit);
         let d = &*driver;
         Ok(Cuda {
             attention: attention::Kernels::load(d, load("attention")?)?,
@@ -106,7 +131,8 @@ impl Cuda {
             arena: Arena::new(driver.clone()),
             events: Events::new(driver.clone()),
             graphs: Mutex::default(),
-            driver,
+            own: Vec::new(),
+            driver: driver.clone(),
         })
     }
 
@@ -175,6 +201,30 @@ impl Cuda {
     }
 }
 
+/// The PTX files of a folder, by the unit they are of.
+fn own_kernels(folder: &Path) -> Result<BTreeMap<String, (PathBuf, String)>> {
+    let mut own = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "reading kernels"))? {
+        let path = entry.map_err(Error::io(folder, "reading kernels"))?.path();
+        if path.extension().is_none_or(|extension| extension != "ptx") {
+            continue;
+        }
+        let unit = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let mut units = images::IMAGES.iter().map(|image| image.unit);
+        if !units.any(|known| known == unit) {
+            let problem =
+                "no kernels/NAME.cu is called like that; name the file as the unit it replaces";
+            return Err(Error::model(&path, problem));
+        }
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "reading kernels"))?;
+        own.insert(unit, (path, text));
+    }
+    match own.is_empty() {
+        true => Err(Error::model(folder, "there is no UNIT.ptx in it")),
+        false => Ok(own),
+    }
+}
+
 /// Notes work in the loop being recorded, if there is one.
 fn record(queued: impl FnOnce() -> Queued) -> bool {
     RECORDING.with_borrow_mut(|recording| {
@@ -197,7 +247,13 @@ impl Device for Cuda {
 
     fn describe(&self) -> String {
         let target = *self.driver.target.lock().unwrap_or_else(|e| e.into_inner());
-        format!("{}, kernels {} for {target}", self.driver.description, images::ORIGIN)
+        let built_in =
+            format!("{}, kernels {} for {target}", self.driver.description, images::ORIGIN);
+        if self.own.is_empty() {
+            built_in
+        } else {
+            format!("{built_in}, but your {}", self.own.join(", "))
+        }
     }
 
     fn alloc(&self, bytes: usize) -> Result<Buffer> {

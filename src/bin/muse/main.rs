@@ -3,6 +3,7 @@
 mod generate;
 mod inspect;
 mod options;
+mod selftest;
 
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
         Command::Generate(arguments) => generate::run(arguments),
         Command::Info(arguments) => inspect::info(arguments),
         Command::Check(arguments) => inspect::check(arguments),
+        Command::Selftest(arguments) => selftest::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

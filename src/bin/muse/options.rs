@@ -25,12 +25,33 @@ pub enum Command {
     Info(InspectArgs),
     /// Read a whole model and verify every tensor
     Check(InspectArgs),
+    /// Run every kernel's case table on this machine's device against the CPU and an f64 judge
+    #[command(after_help = SELFTEST)]
+    Selftest(SelftestArgs),
 }
 
 const EXAMPLES: &str = "Examples:
   muse generate \"two apples and a cat on a blue background\" -o out.png
   muse generate \"a frog in the sea\" --count 4 --grid -o frogs.png --preview frogs.gif
   muse generate --prompts prompts.txt -o images/ --json > log.json";
+
+const SELFTEST: &str = "A case passes when its error against an f64 evaluation is at most twice that of \
+a naive implementation in the same dtypes. The column \"worst\" is the largest error of all cases in \
+percent of that; results that must be exact leave it at 0. Paste the table into an issue when something \
+looks wrong on your GPU.";
+
+#[derive(Args)]
+pub struct SelftestArgs {
+    /// Where to run: auto (the first GPU, else the processor; says which), cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
+    pub device: DeviceChoice,
+    /// Only this verb; may be given several times [default: all]
+    #[arg(long = "verb", value_name = "VERB")]
+    pub verbs: Vec<String>,
+    /// Replace built-in kernels by the UNIT.ptx files of this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub kernels: Option<PathBuf>,
+}
 
 #[derive(Args)]
 pub struct ModelArgs {

@@ -1,9 +1,9 @@
 //! `conv2d`, every geometry.
 
-use crate::{everywhere, judge::*};
-use muse::device::{Conv, HostMatrix};
-use muse::ops;
-use muse::tensor::DType;
+use super::judge::*;
+use crate::device::{Conv, Device, HostMatrix};
+use crate::ops;
+use crate::tensor::DType;
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -43,8 +43,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-#[test]
-fn conv2d_agrees_with_the_judge() {
+pub(super) fn conv2d<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
     for case in cases() {
         let Case { geometry, size: (batch, height, width, c), out: n, dtype, residual, bias } =
             case;
@@ -56,9 +55,9 @@ fn conv2d_agrees_with_the_judge() {
         let b = random.floats(n, 1.0);
         let add = random.halves(batch * rows * columns * n, 1.0);
 
-        let got = everywhere!(case, |device| {
-            let x = input(device, &x, [batch, height, width, c]);
-            let add = input(device, &add, [batch, rows, columns, n]);
+        let got = everywhere!(judge, case, |device| {
+            let x = input(device, &x, [batch, height, width, c])?;
+            let add = input(device, &add, [batch, rows, columns, n])?;
             let matrix = HostMatrix {
                 weight: (&w).into(),
                 bias: bias.then(|| b.clone()),
@@ -66,14 +65,14 @@ fn conv2d_agrees_with_the_judge() {
                 cols: c,
                 taps,
             };
-            let weight = ops::pack(device, matrix).unwrap();
-            let mut y = float_output(device, dtype, [batch, rows, columns, n]);
+            let weight = ops::pack(device, matrix)?;
+            let mut y = float_output(device, dtype, [batch, rows, columns, n])?;
             let residual = residual.then_some(&add.tensor);
-            ops::conv2d(device, &mut y.tensor, &x.tensor, &weight, geometry, residual).unwrap();
-            bits(&y.floats(device))
+            ops::conv2d(device, &mut y.tensor, &x.tensor, &weight, geometry, residual)?;
+            bits(&y.floats(device)?)
         });
 
-        let (mut judge, mut naive) = (Vec::new(), Vec::new());
+        let (mut exactly, mut naive) = (Vec::new(), Vec::new());
         for (i, add) in add.iter().enumerate() {
             let (pixel, j) = (i / n, i % n);
             let (image, oy, ox) = (pixel / columns / rows, pixel / columns % rows, pixel % columns);
@@ -114,9 +113,10 @@ fn conv2d_agrees_with_the_judge() {
                 exact += add.to_f64();
                 sum += add.to_f32();
             }
-            judge.push(exact);
+            exactly.push(exact);
             naive.push(stored(sum, dtype));
         }
-        check_all(case, &got, &judge, &naive, dtype);
+        judge.check_both(case, &got, &exactly, &naive, dtype);
     }
+    Ok(())
 }

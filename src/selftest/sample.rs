@@ -1,22 +1,28 @@
 //! `guide_and_sample` and `remask`.
 
-use crate::{everywhere, judge::*};
-use muse::device::{Device, Masked, Remask, Sampling};
-use muse::ops;
-use muse::rng::{NoiseKey, Purpose};
-use muse::tensor::DType;
+use super::judge::*;
+use crate::device::{Device, Masked, Remask, Sampling};
+use crate::ops;
+use crate::rng::{NoiseKey, Purpose};
+use crate::tensor::DType;
+use std::cmp::Ordering;
 
 const NOISE: NoiseKey = NoiseKey { seed: 0xDEAD_BEEF_0123, stage: 1, step: 4 };
 
-fn masked<D: Device>(device: &D, grid: usize, positions: &[u32], keep: usize) -> Masked<D::Buffer> {
+fn masked<D: Device>(
+    device: &D,
+    grid: usize,
+    positions: &[u32],
+    keep: usize,
+) -> Checked<Masked<D::Buffer>> {
     let n = positions.len();
-    Masked {
-        tokens: device.upload(&vec![9999u32; grid], [grid]).unwrap(),
-        positions: input(device, positions, [n]).tensor,
-        remaining: output::<u32, _>(device, [keep]).tensor,
-        sampled: output::<u32, _>(device, [n]).tensor,
-        confidence: output::<f32, _>(device, [n]).tensor,
-    }
+    Ok(Masked {
+        tokens: device.upload(&vec![9999u32; grid], [grid])?,
+        positions: input(device, positions, [n])?.tensor,
+        remaining: output::<u32, _>(device, [keep])?.tensor,
+        sampled: output::<u32, _>(device, [n])?.tensor,
+        confidence: output::<f32, _>(device, [n])?.tensor,
+    })
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +55,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-#[test]
-fn guide_and_sample_agrees_with_the_judge() {
+pub(super) fn guide_and_sample<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
     // Confidences are judged together where their sizes are alike: a handful of rows can be lucky
     // enough to make the naive error next to nothing.
     let mut confidences = std::collections::HashMap::new();
@@ -66,19 +71,21 @@ fn guide_and_sample_agrees_with_the_judge() {
         }
         let positions: Vec<u32> = (0..n as u32).map(|j| 3 * j + 1).collect();
 
-        let results = everywhere!(case, |device| {
-            let mut masked = masked(device, 4 * n, &positions, 0);
-            let logits = input(device, &logits, [logits.len() / v, v]).tensor;
+        let results = everywhere!(judge, case, |device| {
+            let mut masked = masked(device, 4 * n, &positions, 0)?;
+            let logits = input(device, &logits, [logits.len() / v, v])?.tensor;
             let sampling = Sampling { guidance, temperature, top_k, noise: NOISE };
-            ops::guide_and_sample(device, &mut masked, &logits, sampling).unwrap();
-            let tokens: Vec<u32> = device.download(&masked.sampled).unwrap();
-            let confidence: Vec<f32> = device.download(&masked.confidence).unwrap();
+            ops::guide_and_sample(device, &mut masked, &logits, sampling)?;
+            let tokens: Vec<u32> = device.download(&masked.sampled)?;
+            let confidence: Vec<f32> = device.download(&masked.confidence)?;
             tokens.into_iter().zip(bits(&confidence)).collect::<Vec<_>>()
         });
-        let [cpu, cuda] = results.each_ref().map(|got| got.iter().map(|&(token, _)| token));
-        assert!(cpu.eq(cuda), "{case:?}: the same noise and comparisons, but other tokens");
+        let [cpu, device] = results.each_ref().map(|got| got.iter().map(|&(token, _)| token));
+        let same = cpu.eq(device);
+        judge
+            .expect(same, || format!("{case:?}: the same noise and comparisons, but other tokens"));
         for got in results {
-            let (all, judge, naive): &mut (Vec<f32>, Vec<f64>, Vec<f32>) =
+            let (all, exactly, naive): &mut (Vec<f32>, Vec<f64>, Vec<f32>) =
                 confidences.entry([guidance, temperature].map(f32::to_bits)).or_default();
             for (j, &(token, confidence)) in got.iter().enumerate() {
                 let token = token as usize;
@@ -111,15 +118,14 @@ fn guide_and_sample_agrees_with_the_judge() {
                 // Another token only where f32 cannot tell them apart.
                 let near = order.contains(&token) && score(best) - score(token) < 1e-5;
                 let exact = coarse && temperature == 0.0;
-                assert!(
-                    token == best || (near && !exact),
-                    "{case:?}: row {j}: {token}, should be {best}"
-                );
+                judge.expect(token == best || (near && !exact), || {
+                    format!("{case:?}: row {j}: token {token}, should be {best}")
+                });
 
                 let most =
                     order.iter().map(|&t| guided[t] / divisor).fold(f64::NEG_INFINITY, f64::max);
                 let sum: f64 = order.iter().map(|&t| (guided[t] / divisor - most).exp()).sum();
-                judge.push(guided[token] / divisor - most - sum.ln());
+                exactly.push(guided[token] / divisor - most - sum.ln());
                 let single = |t: usize| match guidance {
                     1.0 => c[t] / divisor as f32,
                     _ => {
@@ -134,56 +140,34 @@ fn guide_and_sample_agrees_with_the_judge() {
             }
         }
     }
-    for (scales, (all, judge, naive)) in confidences {
-        check(scales.map(f32::from_bits), &all, &judge, &naive, DType::F32);
+    for (scales, (all, exactly, naive)) in confidences {
+        judge.check(scales.map(f32::from_bits), &all, &exactly, &naive, DType::F32);
     }
+    Ok(())
 }
 
-/// A logarithm that is contracted or rounded elsewhere differs in a few draws of a thousand only.
-#[test]
-fn noise_is_the_same_to_the_bit() {
+/// Noise is the same to the bit. A logarithm that is contracted or rounded elsewhere differs in a few draws of a thousand only.
+fn noise<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
     let n = 40_000;
     let positions: Vec<u32> = (0..n as u32).collect();
     for noise in [NOISE, NoiseKey { seed: u64::MAX - 9, stage: 0, step: u16::MAX }] {
         let expected: Vec<f32> =
             positions.iter().map(|&p| noise.gumbel(Purpose::Confidence, p, 0)).collect();
-        for got in everywhere!(noise, |device| {
-            let mut masked = masked(device, n, &positions, 0);
-            masked.sampled = device.upload(&positions, [n]).unwrap();
-            masked.confidence = device.upload(&vec![0.0f32; n], [n]).unwrap();
+        let got = everywhere!(judge, noise, |device| {
+            let mut masked = masked(device, n, &positions, 0)?;
+            masked.sampled = device.upload(&positions, [n])?;
+            masked.confidence = device.upload(&vec![0.0f32; n], [n])?;
             let remask = Remask { keep_masked: 0, temperature: 1.0, mask_token: 0, noise };
-            ops::remask(device, &mut masked, remask).unwrap();
-            bits(&device.download(&masked.confidence).unwrap())
-        }) {
-            assert!(got == bits(&expected), "{noise:?}");
-        }
+            ops::remask(device, &mut masked, remask)?;
+            bits(&device.download(&masked.confidence)?)
+        });
+        judge.exactly(noise, &got, &bits(&expected));
     }
+    Ok(())
 }
 
-/// The draws follow the softmax: a chi-squared test at four logits.
-#[test]
-fn draws_follow_the_distribution() {
-    let (device, n) = (&devices()[0], 4000);
-    let row = [1.0f32, 0.0, -1.0, 2.0];
-    let positions: Vec<u32> = (0..n as u32).collect();
-    let mut masked = masked(device, n, &positions, 0);
-    let logits = device.upload(&row.repeat(n), [n, 4]).unwrap();
-    let sampling = Sampling { guidance: 1.0, temperature: 1.0, top_k: 0, noise: NOISE };
-    ops::guide_and_sample(device, &mut masked, &logits, sampling).unwrap();
-    let tokens: Vec<u32> = device.download(&masked.sampled).unwrap();
-    let total: f64 = row.iter().map(|&l| f64::from(l).exp()).sum();
-    let chi: f64 = (0..4)
-        .map(|t| {
-            let expected = n as f64 * f64::from(row[t]).exp() / total;
-            let count = tokens.iter().filter(|&&token| token == t as u32).count() as f64;
-            (count - expected).powi(2) / expected
-        })
-        .sum();
-    assert!(chi < 16.3, "chi-squared {chi} with 3 degrees of freedom: p < 0.001");
-}
-
-#[test]
-fn remask_agrees_with_the_judge() {
+pub(super) fn remask<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
+    noise(judge)?;
     let sizes = [(1, 0), (2, 1), (16, 15), (33, 10), (100, 0), (100, 99), (1024, 300)];
     for (n, keep) in sizes.into_iter().chain([(1025, 1024), (4096, 1), (4096, 2500)]) {
         for temperature in [0.0, 4.5] {
@@ -196,42 +180,43 @@ fn remask_agrees_with_the_judge() {
                 if ties {
                     confidence.iter_mut().for_each(|c| *c = c.round());
                 }
-                for got in everywhere!(case, |device| {
-                    let mut masked = masked(device, 2 * n + 2, &positions, keep);
-                    let mut tokens = input(device, &vec![9999u32; 2 * n + 2], [2 * n + 2]);
+                let got = everywhere!(judge, case, |device| {
+                    let mut masked = masked(device, 2 * n + 2, &positions, keep)?;
+                    let mut tokens = input(device, &vec![9999u32; 2 * n + 2], [2 * n + 2])?;
                     std::mem::swap(&mut tokens.tensor, &mut masked.tokens);
-                    masked.sampled = device.upload(&sampled, [n]).unwrap();
-                    masked.confidence = device.upload(&confidence, [n]).unwrap();
+                    masked.sampled = device.upload(&sampled, [n])?;
+                    masked.confidence = device.upload(&confidence, [n])?;
                     let remask =
                         Remask { keep_masked: keep, temperature, mask_token: 7777, noise: NOISE };
-                    ops::remask(device, &mut masked, remask).unwrap();
+                    ops::remask(device, &mut masked, remask)?;
                     std::mem::swap(&mut tokens.tensor, &mut masked.tokens);
-                    let mut all = tokens.read::<u32>(device);
-                    all.extend(device.download::<u32>(&masked.remaining).unwrap());
-                    all.extend(bits(&device.download::<f32>(&masked.confidence).unwrap()));
+                    let mut all = tokens.read::<u32>(device)?;
+                    all.extend(device.download::<u32>(&masked.remaining)?);
+                    all.extend(bits(&device.download::<f32>(&masked.confidence)?));
                     all
-                }) {
-                    let noisy: Vec<f32> = (0..n)
-                        .map(|j| {
-                            let noise = NOISE.gumbel(Purpose::Confidence, positions[j], 0);
-                            confidence[j] + temperature * noise
-                        })
-                        .collect();
-                    let mut order: Vec<usize> = (0..n).collect();
-                    order
-                        .sort_by(|&a, &b| noisy[a].partial_cmp(&noisy[b]).unwrap().then(a.cmp(&b)));
-                    let mut lowest = order[..keep].to_vec();
-                    lowest.sort();
-                    let mut expected = vec![9999u32; 2 * n + 2];
-                    for j in 0..n {
-                        expected[positions[j] as usize] =
-                            if lowest.contains(&j) { 7777 } else { sampled[j] };
-                    }
-                    expected.extend(lowest.iter().map(|&j| positions[j]));
-                    expected.extend(bits(&noisy));
-                    assert_eq!(got, expected, "{case:?}");
+                });
+                let noisy: Vec<f32> = (0..n)
+                    .map(|j| {
+                        let noise = NOISE.gumbel(Purpose::Confidence, positions[j], 0);
+                        confidence[j] + temperature * noise
+                    })
+                    .collect();
+                let mut order: Vec<usize> = (0..n).collect();
+                // Zeros are equal, whatever their sign.
+                let ascending = |a: f32, b: f32| a.partial_cmp(&b).unwrap_or(Ordering::Equal);
+                order.sort_by(|&a, &b| ascending(noisy[a], noisy[b]).then(a.cmp(&b)));
+                let mut lowest = order[..keep].to_vec();
+                lowest.sort();
+                let mut expected = vec![9999u32; 2 * n + 2];
+                for j in 0..n {
+                    expected[positions[j] as usize] =
+                        if lowest.contains(&j) { 7777 } else { sampled[j] };
                 }
+                expected.extend(lowest.iter().map(|&j| positions[j]));
+                expected.extend(bits(&noisy));
+                judge.exactly(case, &got, &expected);
             }
         }
     }
+    Ok(())
 }

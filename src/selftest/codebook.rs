@@ -1,10 +1,10 @@
 //! `nearest_code`.
 
-use crate::{everywhere, judge::*};
-use muse::ops;
+use super::judge::*;
+use crate::device::Device;
+use crate::ops;
 
-#[test]
-fn nearest_code_agrees_with_the_judge() {
+pub(super) fn nearest_code<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
     // (rows, channels, codes)
     let cases = [
         (1, 1, 1),
@@ -26,17 +26,17 @@ fn nearest_code_agrees_with_the_judge() {
         codebook.copy_within(..c, (codes - 1) * c);
         z[..c].copy_from_slice(&codebook[..c]);
 
-        let results = everywhere!(case, |device| {
-            let z = input(device, &z, [n, c]);
-            let codebook = input(device, &codebook, [codes, c]);
-            let mut ids = output::<u32, _>(device, [n]);
-            ops::nearest_code(device, &mut ids.tensor, &z.tensor, &codebook.tensor).unwrap();
-            ids.read::<u32>(device)
+        let results = everywhere!(judge, case, |device| {
+            let z = input(device, &z, [n, c])?;
+            let codebook = input(device, &codebook, [codes, c])?;
+            let mut ids = output::<u32, _>(device, [n])?;
+            ops::nearest_code(device, &mut ids.tensor, &z.tensor, &codebook.tensor)?;
+            ids.read::<u32>(device)?
         });
         // Both sum in channel order with fused multiply-adds.
-        assert_eq!(results[0], results[1], "{case:?}: CPU and CUDA differ");
+        judge.expect(results[0] == results[1], || format!("{case:?}: CPU and device differ"));
         for got in results {
-            assert_eq!(got[0], 0, "{case:?}: a tie");
+            judge.expect(got[0] == 0, || format!("{case:?}: code {} won a tie with 0", got[0]));
             for (row, &id) in got.iter().enumerate() {
                 let distances: Vec<f64> = codebook
                     .chunks(c)
@@ -46,14 +46,16 @@ fn nearest_code_agrees_with_the_judge() {
                     })
                     .collect();
                 let smallest = distances.iter().copied().fold(f64::INFINITY, f64::min);
-                let best = distances.iter().position(|&d| d == smallest).unwrap();
+                let best = distances.iter().position(|&d| d == smallest);
                 // Where two codes are equally near within f32, either will do.
-                let close = distances[id as usize] <= smallest * (1.0 + c as f64 * 1e-7);
-                assert!(
-                    id as usize == best || close,
-                    "{case:?}: row {row}: {id}, should be {best}"
-                );
+                let close = distances
+                    .get(id as usize)
+                    .is_some_and(|&d| d <= smallest * (1.0 + c as f64 * 1e-7));
+                judge.expect(Some(id as usize) == best || close, || {
+                    format!("{case:?}: row {row}: code {id}, should be {best:?}")
+                });
             }
         }
     }
+    Ok(())
 }

@@ -1,9 +1,9 @@
 //! `attention`.
 
-use crate::{everywhere, judge::*};
-use muse::device::{Attention, Heads};
-use muse::ops;
-use muse::tensor::DType;
+use super::judge::*;
+use crate::device::{Attention, Device, Heads};
+use crate::ops;
+use crate::tensor::DType;
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -53,8 +53,7 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-#[test]
-fn attention_agrees_with_the_judge() {
+pub(super) fn attention<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
     for case in cases() {
         let Case { sizes, together, scale } = case;
         let Attention { batch, heads, head_dim, queries, keys, lengths } = sizes;
@@ -80,25 +79,25 @@ fn attention_agrees_with_the_judge() {
             .flat_map(|(q, (k, v))| [q, k, v].concat())
             .collect();
 
-        let got = everywhere!(case, |device| {
-            let mut out = output::<half::bf16, _>(device, [batch * queries, width]);
+        let got = everywhere!(judge, case, |device| {
+            let mut out = output::<half::bf16, _>(device, [batch * queries, width])?;
             let y = &mut out.tensor;
             if together {
-                let all = input(device, &packed, [batch * queries, 3 * width]);
+                let all = input(device, &packed, [batch * queries, 3 * width])?;
                 let [q, k, v] =
                     [0, width, 2 * width].map(|offset| Heads { tensor: &all.tensor, offset });
-                ops::attention(device, y, q, k, v, sizes).unwrap();
+                ops::attention(device, y, q, k, v, sizes)?;
             } else {
-                let q = input(device, &q, [batch * queries, width]);
-                let k = input(device, &k, [batch * keys, width]);
-                let v = input(device, &v, [batch * keys, width]);
+                let q = input(device, &q, [batch * queries, width])?;
+                let k = input(device, &k, [batch * keys, width])?;
+                let v = input(device, &v, [batch * keys, width])?;
                 let [q, k, v] = [&q, &k, &v].map(|x| Heads { tensor: &x.tensor, offset: 0 });
-                ops::attention(device, y, q, k, v, sizes).unwrap();
+                ops::attention(device, y, q, k, v, sizes)?;
             }
-            bits(&out.floats(device))
+            bits(&out.floats(device)?)
         });
 
-        let (mut judge, mut naive) = (Vec::new(), Vec::new());
+        let (mut exactly, mut naive) = (Vec::new(), Vec::new());
         for row in 0..batch * queries {
             let (sequence, length) = (row / queries, lengths[row / queries]);
             for head in 0..heads {
@@ -125,11 +124,12 @@ fn attention_agrees_with_the_judge() {
                 for c in 0..head_dim {
                     let y = (0..length).map(|j| exact[j] * key(&v, j, c).to_f64()).sum::<f64>();
                     let z = (0..length).map(|j| single[j] * key(&v, j, c).to_f32()).sum::<f32>();
-                    judge.push(y / total);
+                    exactly.push(y / total);
                     naive.push(stored(z / total32, DType::BF16));
                 }
             }
         }
-        check_all(case, &got, &judge, &naive, DType::BF16);
+        judge.check_both(case, &got, &exactly, &naive, DType::BF16);
     }
+    Ok(())
 }

@@ -1,10 +1,10 @@
 //! `layer_norm` and `group_norm_silu`.
 
-use crate::{everywhere, judge::*};
+use super::judge::*;
+use crate::device::{Device, Norm};
+use crate::ops;
+use crate::tensor::DType;
 use half::bf16;
-use muse::device::Norm;
-use muse::ops;
-use muse::tensor::DType;
 
 /// (rows, channels, mean, spread)
 const ROWS: [(usize, usize, f32, f32); 10] = [
@@ -20,31 +20,36 @@ const ROWS: [(usize, usize, f32, f32); 10] = [
     (3, 96, 7.0, 0.0),
 ];
 
-#[test]
-fn layer_norm_agrees_with_the_judge() {
+pub(super) fn layer_norm<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
     for (case, (rows, d, mean, spread)) in ROWS.into_iter().enumerate() {
         for out in [DType::BF16, DType::F32] {
-            layer_norm(case as u64, (rows, d, mean, spread), out);
+            rows_of(judge, case as u64, (rows, d, mean, spread), out)?;
         }
     }
+    Ok(())
 }
 
-fn layer_norm(seed: u64, (rows, d, mean, spread): (usize, usize, f32, f32), out: DType) {
+fn rows_of<D: Device>(
+    judge: &mut Judge<'_, D>,
+    seed: u64,
+    (rows, d, mean, spread): (usize, usize, f32, f32),
+    out: DType,
+) -> Checked<()> {
     let case = (rows, d, mean, spread, out);
     let mut random = Random(seed);
     let x: Vec<f32> = random.floats(rows * d, spread).iter().map(|x| x + mean).collect();
     let (w, b) = (random.floats(d, 1.0), random.floats(d, 1.0));
 
-    let got = everywhere!(case, |device| {
-        let x = input(device, &x, [rows, d]);
-        let (w, b) = (input(device, &w, [d]), input(device, &b, [d]));
+    let got = everywhere!(judge, case, |device| {
+        let x = input(device, &x, [rows, d])?;
+        let (w, b) = (input(device, &w, [d])?, input(device, &b, [d])?);
         let norm = Norm { weight: w.tensor, bias: b.tensor, epsilon: 1e-6 };
-        let mut y = float_output(device, out, [rows, d]);
-        ops::layer_norm(device, &mut y.tensor, &x.tensor, &norm).unwrap();
-        bits(&y.floats(device))
+        let mut y = float_output(device, out, [rows, d])?;
+        ops::layer_norm(device, &mut y.tensor, &x.tensor, &norm)?;
+        bits(&y.floats(device)?)
     });
 
-    let (mut judge, mut naive) = (Vec::new(), Vec::new());
+    let (mut exactly, mut naive) = (Vec::new(), Vec::new());
     for x in x.chunks_exact(d) {
         let exact: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
         let (m, m32) = (exact.iter().sum::<f64>() / d as f64, x.iter().sum::<f32>() / d as f32);
@@ -52,11 +57,12 @@ fn layer_norm(seed: u64, (rows, d, mean, spread): (usize, usize, f32, f32), out:
         let v32 = x.iter().map(|x| (x - m32).powi(2)).sum::<f32>() / d as f32;
         for c in 0..d {
             let epsilon = f64::from(1e-6f32);
-            judge.push((exact[c] - m) / (v + epsilon).sqrt() * f64::from(w[c]) + f64::from(b[c]));
+            exactly.push((exact[c] - m) / (v + epsilon).sqrt() * f64::from(w[c]) + f64::from(b[c]));
             naive.push(stored((x[c] - m32) / (v32 + 1e-6).sqrt() * w[c] + b[c], out));
         }
     }
-    check_all(case, &got, &judge, &naive, out);
+    judge.check_both(case, &got, &exactly, &naive, out);
+    Ok(())
 }
 
 /// (images, height, width, channels, groups, mean, spread)
@@ -78,8 +84,7 @@ const IMAGES: [(usize, usize, usize, usize, usize, f32, f32); 13] = [
     (1, 45, 50, 257, 1, 10.0, 1.0),
 ];
 
-#[test]
-fn group_norm_silu_agrees_with_the_judge() {
+pub(super) fn group_norm_silu<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
     for case in IMAGES {
         let (images, height, width, channels, groups, mean, spread) = case;
         let pixels = height * width;
@@ -91,16 +96,16 @@ fn group_norm_silu_agrees_with_the_judge() {
             .collect();
         let (w, b) = (random.floats(channels, 1.0), random.floats(channels, 2.0));
 
-        let got = everywhere!(case, |device| {
-            let x = input(device, &x, [images, height, width, channels]);
-            let (w, b) = (input(device, &w, [channels]), input(device, &b, [channels]));
+        let got = everywhere!(judge, case, |device| {
+            let x = input(device, &x, [images, height, width, channels])?;
+            let (w, b) = (input(device, &w, [channels])?, input(device, &b, [channels])?);
             let norm = Norm { weight: w.tensor, bias: b.tensor, epsilon: 1e-6 };
-            let mut y = output::<bf16, _>(device, [images, height, width, channels]);
-            ops::group_norm_silu(device, &mut y.tensor, &x.tensor, &norm, groups).unwrap();
-            bits(&y.floats(device))
+            let mut y = output::<bf16, _>(device, [images, height, width, channels])?;
+            ops::group_norm_silu(device, &mut y.tensor, &x.tensor, &norm, groups)?;
+            bits(&y.floats(device)?)
         });
 
-        let (mut judge, mut naive) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+        let (mut exactly, mut naive) = (vec![0.0; x.len()], vec![0.0; x.len()]);
         let size = channels / groups;
         for (image, group) in (0..images * groups).map(|i| (i / groups, i % groups)) {
             let members: Vec<usize> = (0..pixels * size)
@@ -116,11 +121,12 @@ fn group_norm_silu_agrees_with_the_judge() {
                 let (w, b) = (w[i % channels], b[i % channels]);
                 let root = (v + f64::from(1e-6f32)).sqrt();
                 let y = (x[i].to_f64() - m) / root * f64::from(w) + f64::from(b);
-                judge[i] = y / (1.0 + (-y).exp());
+                exactly[i] = y / (1.0 + (-y).exp());
                 let y = (x[i].to_f32() - m32) / (v32 + 1e-6).sqrt() * w + b;
                 naive[i] = stored(y / (1.0 + (-y).exp()), DType::BF16);
             }
         }
-        check_all(case, &got, &judge, &naive, DType::BF16);
+        judge.check_both(case, &got, &exactly, &naive, DType::BF16);
     }
+    Ok(())
 }

@@ -1,0 +1,43 @@
+//! `load_rgb8` and `to_rgb8`.
+
+use super::judge::*;
+use crate::device::Device;
+use crate::ops;
+use half::bf16;
+
+pub(super) fn load_rgb8<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
+    let x: Vec<u8> = (0..256 * 3).map(|i| (i * 7 % 256) as u8).collect();
+    let got = everywhere!(judge, "load_rgb8", |device| {
+        let x = input(device, &x, [2, 128, 3])?;
+        let mut y = output::<bf16, _>(device, [1, 2, 128, 4])?;
+        ops::load_rgb8(device, &mut y.tensor, &x.tensor)?;
+        y.read::<bf16>(device)?.into_iter().map(bf16::to_bits).collect()
+    });
+    let expected: Vec<u16> = x
+        .chunks(3)
+        .flat_map(|x| [x[0], x[1], x[2], 0])
+        .map(|x| bf16::from_f32(f32::from(x) / 255.0).to_bits())
+        .collect();
+    judge.exactly("load_rgb8", &got, &expected);
+    Ok(())
+}
+
+pub(super) fn to_rgb8<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
+    let mut x: Vec<f32> = (-10..800).map(|i| i as f32 / 510.0).collect();
+    x.extend([f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, 1e30, -1e30, f32::MIN_POSITIVE]);
+    x.resize(x.len().next_multiple_of(3), 0.5);
+    x.extend(Random(5).floats(3 * 30_000, 0.7));
+    let got = everywhere!(judge, "to_rgb8", |device| {
+        let y = input(device, &x, [1, 1, x.len() / 3, 3])?;
+        let mut out = output::<u8, _>(device, [1, x.len() / 3, 3])?;
+        ops::to_rgb8(device, &mut out.tensor, &y.tensor)?;
+        out.read::<u8>(device)?
+    });
+    // Half to even, what is outside clamped, 0 for what is no number.
+    let expected = x.iter().map(|x| match x.is_nan() {
+        true => 0,
+        false => (x.clamp(0.0, 1.0) * 255.0).round_ties_even() as u8,
+    });
+    judge.exactly("to_rgb8", &got, &expected.collect::<Vec<_>>());
+    Ok(())
+}
