@@ -162,6 +162,11 @@ impl Memory {
         unsafe { self.writers.as_mut_ptr().add(offset).cast() }
     }
 
+    /// The number of the next writer.
+    pub fn next_writer(&self) -> u32 {
+        *self.next_writer.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     /// Numbers for `count` writers, the first of them: none of them is in the table.
     pub fn number_writers(&self, count: u32) -> u32 {
         let mut next = self.next_writer.lock().unwrap_or_else(|e| e.into_inner());

@@ -211,6 +211,21 @@ pub struct LaunchAttribute {
 #[derive(Debug, Clone, Copy)]
 pub struct LaunchValue(pub [u32; 16]);
 
+/// `CUgraphEdgeData`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Edge {
+    pub from_port: u8,
+    pub to_port: u8,
+    pub kind: u8,
+    pub reserved: [u8; 5],
+}
+
+impl Edge {
+    pub const FULL: Self = Self { from_port: 0, to_port: 0, kind: 0, reserved: [0; 5] };
+    pub const PROGRAMMATIC: Self = Self { from_port: 1, kind: 1, ..Self::FULL };
+}
+
 /// `CUDA_KERNEL_NODE_PARAMS` (v2).
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]

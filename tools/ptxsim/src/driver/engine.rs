@@ -63,6 +63,8 @@ pub struct Request<'a> {
     pub cooperative: bool,
     /// Blocks that the device holds at once.
     pub resident: u64,
+    /// With programmatic dependencies: the first writer of the launches that may still run.
+    pub since: Option<u32>,
 }
 
 /// The PTX executor.
@@ -127,6 +129,7 @@ impl Program for Loaded {
             params: request.params,
             cooperative: request.cooperative,
             resident: request.resident,
+            since: request.since,
         };
         exec::launch(machine, memory, findings, &launch)
     }

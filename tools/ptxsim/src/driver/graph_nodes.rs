@@ -4,8 +4,8 @@ use std::ffi::c_uint;
 use std::sync::Arc;
 
 use super::abi::{
-    CUcontext, CUevent, CUgraph, CUgraphExec, CUgraphNode, In, KernelNodeParams, MemsetNodeParams,
-    Out,
+    CUcontext, CUevent, CUgraph, CUgraphExec, CUgraphNode, Edge, In, KernelNodeParams,
+    MemsetNodeParams, Out,
 };
 use super::graph::{Graph, Node};
 use super::launch::{Params, Shape};
@@ -45,12 +45,57 @@ impl Driver {
         Ok(graph.nodes[added].handle)
     }
 
-    fn kernel_of_node(&self, params: &KernelNodeParams) -> Result<Work> {
+    /// A node waits for another. With a programmatic edge alone, a kernel may start before that one ends.
+    fn add_edge(
+        &mut self,
+        graph: CUgraph,
+        from: CUgraphNode,
+        to: CUgraphNode,
+        edge: Edge,
+    ) -> Result {
+        let nodes = &mut self.graphs.get_mut(graph)?.nodes;
+        let index = |handle: CUgraphNode| nodes.iter().position(|n| n.handle == handle);
+        let (Some(from), Some(to)) = (index(from), index(to)) else {
+            return Status::INVALID_VALUE.because("an end of the edge is no node of this graph");
+        };
+        if from >= to {
+            return Status::NOT_SUPPORTED.because("an edge to a node that was added earlier");
+        }
+        if nodes[to].after.contains(&from) {
+            return Status::INVALID_VALUE.because("there is such an edge already");
+        }
+        let programmatic = match (edge.kind, edge.from_port) {
+            (0, 0) => false,
+            (1, 1 | 2) => true,
+            (kind, port) => {
+                return Status::INVALID_VALUE
+                    .because(format!("there is no edge of type {kind} from port {port}"));
+            }
+        };
+        let alone = nodes[to].after.is_empty();
+        let from_kernel = matches!(nodes[from].work, Work::Kernel(_));
+        match &mut nodes[to].work {
+            Work::Kernel(call) if !programmatic || from_kernel => {
+                let call = Arc::make_mut(call);
+                call.early = programmatic && (alone || call.early);
+            }
+            _ if programmatic => {
+                return Status::INVALID_VALUE
+                    .because("a programmatic edge leads from kernel to kernel");
+            }
+            _ => {}
+        }
+        nodes[to].after.push(from);
+        nodes[to].after.sort_unstable();
+        Ok(())
+    }
+
+    fn kernel_of_node(&self, params: &KernelNodeParams, early: bool) -> Result<Work> {
         if params.kernel != 0 {
             return Status::NOT_SUPPORTED.because("CUkernel is not simulated; pass a CUfunction");
         }
         let KernelNodeParams { function, grid, block, shared_bytes, .. } = *params;
-        let shape = Shape { grid, block, shared_bytes, cooperative: false };
+        let shape = Shape { grid, block, shared_bytes, cooperative: false, early };
         // SAFETY: as in a launch, by the interface's contract.
         let (each, extra) =
             unsafe { (In::from_address(params.params), In::from_address(params.extra)) };
@@ -103,7 +148,7 @@ pub extern "C" fn cuGraphAddKernelNode_v2(
 ) -> Status {
     call("cuGraphAddKernelNode_v2", |d| {
         out.required()?;
-        let work = d.kernel_of_node(&params.get()?)?;
+        let work = d.kernel_of_node(&params.get()?, false)?;
         out.set(d.add_node(graph, after, count, work)?)
     })
 }
@@ -156,18 +201,39 @@ pub extern "C" fn cuGraphGetRootNodes(
     })
 }
 
-/// The nodes that one waits for. No edge carries data here.
+/// Edges from nodes to others that were added after them.
+#[unsafe(no_mangle)]
+pub extern "C" fn cuGraphAddDependencies_v2(
+    graph: CUgraph,
+    from: In<CUgraphNode>,
+    to: In<CUgraphNode>,
+    edges: In<Edge>,
+    count: usize,
+) -> Status {
+    call("cuGraphAddDependencies_v2", |d| {
+        let edges = if edges.is_null() { vec![Edge::FULL; count] } else { edges.list(count)? };
+        let ends = from.list(count)?.into_iter().zip(to.list(count)?);
+        for ((from, to), edge) in ends.zip(edges) {
+            d.add_edge(graph, from, to, edge)?;
+        }
+        Ok(())
+    })
+}
+
+/// The nodes that one waits for.
 #[unsafe(no_mangle)]
 pub extern "C" fn cuGraphNodeGetDependencies_v2(
     node: CUgraphNode,
     nodes: Out<CUgraphNode>,
-    edges: Out<[u8; 8]>,
+    edges: Out<Edge>,
     count: Out<usize>,
 ) -> Status {
     call("cuGraphNodeGetDependencies_v2", |d| {
         let (graph, node) = d.node(node)?;
         if !edges.is_null() && !nodes.is_null() {
-            edges.fill(node.after.iter().map(|_| [0; 8]), count.get()?);
+            let early = kernel(&node.work).is_ok_and(|kernel| kernel.early);
+            let edge = if early { Edge::PROGRAMMATIC } else { Edge::FULL };
+            edges.fill(node.after.iter().map(|_| edge), count.get()?);
         }
         let all: Vec<_> = node.after.iter().map(|&n| graph.nodes[n].handle).collect();
         list(&all, nodes, count)
@@ -216,8 +282,8 @@ pub extern "C" fn cuGraphKernelNodeSetParams_v2(
     params: In<KernelNodeParams>,
 ) -> Status {
     call("cuGraphKernelNodeSetParams_v2", |d| {
-        kernel(&d.node(node)?.1.work)?;
-        let work = d.kernel_of_node(&params.get()?)?;
+        let early = kernel(&d.node(node)?.1.work)?.early;
+        let work = d.kernel_of_node(&params.get()?, early)?;
         let nodes = d.graphs.values_mut().flat_map(|g| &mut g.nodes);
         nodes.filter(|n| n.handle == node).for_each(|n| n.work = work.clone());
         Ok(())
@@ -236,8 +302,8 @@ pub extern "C" fn cuGraphExecKernelNodeSetParams_v2(
         let Some(at) = at else {
             return Status::INVALID_VALUE.because("the graph was not instantiated from this node");
         };
-        kernel(&d.execs.get(exec)?.nodes[at].work)?;
-        let work = d.kernel_of_node(&params.get()?)?;
+        let early = kernel(&d.execs.get(exec)?.nodes[at].work)?.early;
+        let work = d.kernel_of_node(&params.get()?, early)?;
         d.execs.get_mut(exec)?.nodes[at].work = work;
         Ok(())
     })

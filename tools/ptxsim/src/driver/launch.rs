@@ -21,6 +21,8 @@ pub struct Shape {
     pub block: [u32; 3],
     pub shared_bytes: u32,
     pub cooperative: bool,
+    /// Programmatic dependencies: it may start before the launch ends that it waits for.
+    pub early: bool,
 }
 
 /// Where a launch's parameters lie: `kernelParams` or `extra`, as the program gave them.
@@ -77,7 +79,7 @@ impl Driver {
             let message = format!("launch of {} refused: {}", info.name, e.why);
             self.find(Kind::BadLaunch, message);
         })?;
-        let Shape { grid, block, shared_bytes, cooperative } = shape;
+        let Shape { grid, block, shared_bytes, cooperative, early } = shape;
         let pointers =
             info.params.iter().map(|&(offset, _)| params.as_ptr() as usize + offset).collect();
         Ok(KernelCall {
@@ -90,11 +92,12 @@ impl Driver {
             params,
             pointers,
             cooperative,
+            early,
         })
     }
 
     fn check_shape(&self, info: &KernelInfo, max_dynamic: u32, shape: Shape) -> Result {
-        let Shape { grid, block, shared_bytes, cooperative } = shape;
+        let Shape { grid, block, shared_bytes, cooperative, .. } = shape;
         for (what, size, limits) in [("grid", grid, GRID_LIMITS), ("block", block, BLOCK_LIMITS)] {
             if size.iter().zip(limits).any(|(&n, most)| n == 0 || n > most) {
                 return Status::INVALID_VALUE
@@ -254,7 +257,7 @@ pub extern "C" fn cuLaunchKernel(
 ) -> Status {
     call("cuLaunchKernel", |d| {
         let (grid, block) = ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
-        let shape = Shape { grid, block, shared_bytes, cooperative: false };
+        let shape = Shape { grid, block, shared_bytes, cooperative: false, early: false };
         d.launch(function, shape, stream, Params { each, extra })
     })
 }
@@ -274,7 +277,7 @@ pub extern "C" fn cuLaunchCooperativeKernel(
 ) -> Status {
     call("cuLaunchCooperativeKernel", |d| {
         let (grid, block) = ([grid_x, grid_y, grid_z], [block_x, block_y, block_z]);
-        let shape = Shape { grid, block, shared_bytes, cooperative: true };
+        let shape = Shape { grid, block, shared_bytes, cooperative: true, early: false };
         // SAFETY: null.
         let extra = unsafe { In::from_address(0) };
         d.launch(function, shape, stream, Params { each, extra })
@@ -290,36 +293,37 @@ pub extern "C" fn cuLaunchKernelEx(
 ) -> Status {
     call("cuLaunchKernelEx", |d| {
         let config = config.get()?;
-        let mut cooperative = false;
-        for attribute in config.attributes.list(config.attribute_count as usize)? {
-            cooperative |= read_attribute(&attribute)?;
-        }
         let LaunchConfig { grid, block, shared_bytes, stream, .. } = config;
-        let shape = Shape { grid, block, shared_bytes, cooperative };
+        let mut shape = Shape { grid, block, shared_bytes, cooperative: false, early: false };
+        for attribute in config.attributes.list(config.attribute_count as usize)? {
+            read_attribute(&attribute, &mut shape)?;
+        }
         d.launch(function, shape, stream, Params { each, extra })
     })
 }
 
-/// Whether an attribute makes the launch cooperative. Programmatic stream serialisation allows an early
-/// start, which is not made use of: the launch waits for the one before.
-fn read_attribute(attribute: &LaunchAttribute) -> Result<bool> {
+/// What an attribute makes of a launch. Programmatic stream serialisation allows an early start: the launch
+/// waits for the one before, but must not rely on it.
+fn read_attribute(attribute: &LaunchAttribute, shape: &mut Shape) -> Result {
     let value = attribute.value.0;
     let unsupported =
         |name: &str| Status::NOT_SUPPORTED.because(format!("{name} is not simulated"));
     match attribute.id {
-        2 => Ok(value[0] != 0),
-        4 if value[..3] != [1; 3] => unsupported("a cluster of more than one block"),
-        7 => unsupported("CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT"),
+        2 => shape.cooperative |= value[0] != 0,
+        6 => shape.early |= value[0] != 0,
+        4 if value[..3] != [1; 3] => return unsupported("a cluster of more than one block"),
+        7 => return unsupported("CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_EVENT"),
         11 if value[..3] != [1; 3] => {
-            unsupported("CU_LAUNCH_ATTRIBUTE_PREFERRED_CLUSTER_DIMENSION")
+            return unsupported("CU_LAUNCH_ATTRIBUTE_PREFERRED_CLUSTER_DIMENSION");
         }
-        12 => unsupported("CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT"),
-        13 => unsupported("CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE"),
-        // None, access policy, synchronisation policy, scheduling policy, programmatic serialisation,
-        // priority, memory domains, carveout: they change speed, not results.
-        0 | 1 | 3..=6 | 8..=11 | 14 => Ok(false),
-        id => Status::INVALID_VALUE.because(format!("there is no launch attribute {id}")),
+        12 => return unsupported("CU_LAUNCH_ATTRIBUTE_LAUNCH_COMPLETION_EVENT"),
+        13 => return unsupported("CU_LAUNCH_ATTRIBUTE_DEVICE_UPDATABLE_KERNEL_NODE"),
+        // None, access policy, synchronisation policy, scheduling policy, priority, memory domains,
+        // carveout: they change speed, not results.
+        0 | 1 | 3..=5 | 8..=11 | 14 => {}
+        id => return Status::INVALID_VALUE.because(format!("there is no launch attribute {id}")),
     }
+    Ok(())
 }
 
 /// Launches on several devices went out of use, and there is one device.

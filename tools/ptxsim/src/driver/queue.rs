@@ -22,6 +22,9 @@ pub struct Completion {
     id: u64,
     /// Modelled time in microseconds, known once it happened.
     end: OnceLock<f64>,
+    /// Of a kernel: the first writer of memory of the launches that may run at the same time, and the one
+    /// after its last.
+    pub writers: OnceLock<(u32, u32)>,
 }
 
 impl Completion {
@@ -48,6 +51,14 @@ impl Op {
     /// When it can start: at the end of all that it waits for.
     pub fn start(&self) -> f64 {
         self.after.iter().filter_map(|c| c.end()).fold(0.0, f64::max)
+    }
+
+    /// The writers of the only operation that it waits for, if that is a kernel.
+    pub fn writers_before(&self) -> Option<(u32, u32)> {
+        match &self.after[..] {
+            [only] => only.writers.get().copied(),
+            _ => None,
+        }
     }
 
     fn is_ready(&self) -> bool {
@@ -77,7 +88,11 @@ impl Queue {
         after: Vec<Arc<Completion>>,
     ) -> Arc<Completion> {
         self.last_id += 1;
-        let done = Arc::new(Completion { id: self.last_id, end: OnceLock::new() });
+        let done = Arc::new(Completion {
+            id: self.last_id,
+            end: OnceLock::new(),
+            writers: OnceLock::new(),
+        });
         let op = Op { context, work, done: done.clone(), after };
         self.pending.insert(self.last_id, op);
         done

@@ -59,7 +59,7 @@ symbols! {
     graph_nodes {
         cuGraphAddEmptyNode cuGraphAddEventRecordNode cuGraphAddKernelNode_v2 cuGraphAddMemsetNode
         cuGraphGetNodes
-        cuGraphGetRootNodes cuGraphNodeGetDependencies_v2 cuGraphNodeGetType
+        cuGraphAddDependencies_v2 cuGraphGetRootNodes cuGraphNodeGetDependencies_v2 cuGraphNodeGetType
         cuGraphKernelNodeGetParams_v2 cuGraphKernelNodeSetParams_v2
         cuGraphExecKernelNodeSetParams_v2
     }
@@ -109,7 +109,7 @@ symbols! {
 
 /// Versions of functions whose arguments changed: the CUDA version from which on the plain name means
 /// them. Those not listed are older than any program.
-const SINCE: [(&str, c_int); 12] = [
+const SINCE: [(&str, c_int); 13] = [
     ("cuCtxCreate_v3", 11040),
     ("cuCtxCreate_v4", 12050),
     ("cuEventElapsedTime_v2", 12080),
@@ -119,6 +119,7 @@ const SINCE: [(&str, c_int); 12] = [
     ("cuGraphExecUpdate_v2", 12000),
     ("cuGraphKernelNodeGetParams_v2", 12000),
     ("cuGraphKernelNodeSetParams_v2", 12000),
+    ("cuGraphAddDependencies_v2", 12030),
     ("cuGraphNodeGetDependencies_v2", 12030),
     ("cuStreamGetCaptureInfo_v2", 11030),
     ("cuStreamGetCaptureInfo_v3", 12030),

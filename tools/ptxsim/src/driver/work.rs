@@ -44,6 +44,8 @@ pub struct KernelCall {
     /// Addresses of each parameter in `params`, for programs that ask a graph's node.
     pub pointers: Vec<usize>,
     pub cooperative: bool,
+    /// Programmatic dependencies: it may start before the launch ends that it waits for.
+    pub early: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -132,7 +134,7 @@ impl Driver {
         let start = op.start();
         let took = match &op.work {
             Work::Marker => Ok(0.0),
-            Work::Kernel(kernel) => self.run_kernel(kernel, &op.done),
+            Work::Kernel(kernel) => self.run_kernel(kernel, &op),
             Work::Copy(copy) => self.run_copy(copy, &op.done),
             Work::Fill(fill) => self.run_fill(fill),
             Work::Host(HostCall { function, data }) => {
@@ -172,7 +174,13 @@ impl Driver {
         self.queue.drop_context(context);
     }
 
-    fn run_kernel(&mut self, call: &KernelCall, done: &Arc<Completion>) -> Outcome {
+    fn run_kernel(&mut self, call: &KernelCall, op: &Op) -> Outcome {
+        let (done, next) = (&op.done, self.memory.next_writer());
+        // Before Hopper nothing starts early. Only where nothing came between: what other launches write is
+        // ordered otherwise.
+        let early = call.early && self.options.device.capability.0 >= 9;
+        let before = op.writers_before().filter(|&(_, end)| early && end == next);
+        let since = before.map(|(first, _)| first);
         let known = self.findings.len();
         let info = &call.program.kernels()[call.kernel];
         let footprint = info.footprint(call.block.iter().product(), call.shared_bytes.into());
@@ -184,6 +192,7 @@ impl Driver {
             params: &call.params,
             cooperative: call.cooperative,
             resident: self.options.device.resident_on_all(footprint).max(1).into(),
+            since,
         };
         let machine = self.options.machine();
         // A bug in the executor must not leave the operation half done: others wait for it.
@@ -191,6 +200,7 @@ impl Driver {
             call.program.launch(&machine, &self.memory, &self.findings, &request)
         }))
         .unwrap_or_else(|_| Err(Fault::LaunchFailure("a bug in the simulator, see above".into())));
+        let _ = done.writers.set((since.unwrap_or(next), self.memory.next_writer()));
         let mut out = std::io::stdout();
         let printed = self.findings.take_printed().concat();
         // A closed output loses what kernels print, as it does for a GPU.

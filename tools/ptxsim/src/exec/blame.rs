@@ -3,6 +3,7 @@
 use super::Fault;
 use super::access::Deed;
 use super::op::{Ctx, Op};
+use super::order::Writer;
 use super::shared::Verdict;
 use crate::finding::Kind;
 
@@ -90,12 +91,18 @@ impl Ctx<'_> {
         address: u64,
         bytes: usize,
         deed: Deed<'_>,
-        with: [u32; 3],
+        with: Writer,
     ) {
         let (verb, place) = (deed.verb(), self.memory.describe(address, bytes as u64));
-        let message = format!(
-            "{verb} of {bytes} bytes at {address:#x} that block {with:?} of this launch wrote: no fence there with an atomic or volatile access here after it ({place})"
-        );
+        let why = match with {
+            Writer::Block(block) => format!(
+                "block {block:?} of this launch wrote: no fence there with an atomic or volatile access here after it"
+            ),
+            Writer::Launch => "a launch before this one wrote, which may still run: no griddepcontrol.wait before \
+                               this access"
+                .to_owned(),
+        };
+        let message = format!("{verb} of {bytes} bytes at {address:#x} that {why} ({place})");
         self.find(Kind::GlobalRace, op, lane, Some(address), message);
     }
 

@@ -99,6 +99,9 @@ pub struct Launch<'a> {
     pub cooperative: bool,
     /// Blocks that the device holds at once, at least 1: so many may wait for each other.
     pub resident: u64,
+    /// With programmatic dependencies: the first writer ([`Memory::next_writer`]) of the launches that may
+    /// still run when this one starts.
+    pub since: Option<u32>,
 }
 
 impl Launch<'_> {
@@ -217,7 +220,7 @@ pub fn launch(
 ) -> Result<Counters, Fault> {
     let kernel = launch.kernel;
     let blocks = launch.grid.iter().map(|&n| u64::from(n)).product();
-    let order = &Order::new(memory, blocks, machine.checks);
+    let order = &Order::new(memory, blocks, machine.checks, launch.since);
     let common = Common { machine, memory, findings, launch, kernel, order };
     let Outcome { counters, fault, mut printed, tally } = grid::run(common, blocks);
     // Whatever thread ran a block, its output has one place.

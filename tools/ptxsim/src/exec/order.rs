@@ -7,6 +7,9 @@
 //! two access the same word is not asked, so that some races go unseen, but no finding is false. Neither
 //! is a read that ran before the write it races with: another seed, with another order of blocks,
 //! shows it. Strong and atomic accesses themselves race with nothing.
+//!
+//! A launch with programmatic dependencies may start while those before it still run: what they wrote it
+//! may not touch before it has executed `griddepcontrol.wait`.
 
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 use std::sync::{Mutex, MutexGuard};
@@ -24,8 +27,9 @@ const MOST_PHASES: u64 = 1 << 22;
 /// What the blocks of a launch know of each other.
 #[derive(Debug)]
 pub struct Order {
-    /// Number of the first phase.
+    /// Number of the first phase, and of the first of launches that may still run when this one starts.
     first: u32,
+    since: u32,
     /// Phases that there may be; 0 if nothing is noted.
     count: u32,
     /// Fences so far.
@@ -41,11 +45,23 @@ struct Phase {
     fence: Option<u64>,
 }
 
+/// Who wrote what an access races with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// A block of the same launch.
+    Block([u32; 3]),
+    /// A launch before it that may still run.
+    Launch,
+}
+
 /// A running block, as others see it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Presence {
     /// What it writes to the table: the number of its phase, no bytes; 0 if nothing is noted.
     entry: u32,
+    /// Of those that it may race with, the first phase, and how many there may be.
+    since: u32,
+    count: u32,
     /// Whether it wrote in this phase.
     wrote: bool,
     /// Fences before its last atomic or strong access.
@@ -58,16 +74,18 @@ pub struct Presence {
 }
 
 impl Order {
-    /// For a launch of so many blocks; one alone races with nobody.
-    pub fn new(memory: &Memory, blocks: u64, checks: bool) -> Self {
-        let count = if checks && blocks > 1 { (16 * blocks).min(MOST_PHASES) as u32 } else { 0 };
+    /// For a launch of so many blocks, which may overlap with those from the writer `since` on.
+    pub fn new(memory: &Memory, blocks: u64, checks: bool, since: Option<u32>) -> Self {
+        let count = if checks { (16 * blocks).min(MOST_PHASES) as u32 } else { 0 };
         let first = if count > 0 { memory.number_writers(count) } else { 0 };
-        Self { first, count, fences: AtomicU64::new(0), phases: Mutex::default() }
+        let since = since.map_or(first, |since| since.min(first));
+        Self { first, since, count, fences: AtomicU64::new(0), phases: Mutex::default() }
     }
 
     /// A block begins.
     pub fn enter(&self, block: [u32; 3]) -> Presence {
-        let mut presence = Presence { block, ..Presence::default() };
+        let count = self.first - self.since + self.count;
+        let mut presence = Presence { block, since: self.since, count, ..Presence::default() };
         self.begin(&mut presence);
         presence
     }
@@ -99,14 +117,19 @@ impl Order {
         presence.polls += 1;
     }
 
-    /// Whether an entry may be of another block of this launch.
+    /// The launches before have ended.
+    fn wait(&self, presence: &mut Presence) {
+        (presence.since, presence.count) = (self.first, self.count);
+    }
+
+    /// Whether an entry may be of another block, of this launch or one that may still run.
     #[inline(always)]
     pub fn is_suspect(&self, presence: &Presence, entry: u32) -> bool {
         let phase = entry >> BYTES;
-        (phase.wrapping_sub(self.first) < self.count) & (phase != presence.entry >> BYTES)
+        (phase.wrapping_sub(presence.since) < presence.count) & (phase != presence.entry >> BYTES)
     }
 
-    /// Whether no entry may be of another block of this launch.
+    /// Whether no entry may be of such a block.
     #[inline(always)]
     pub fn is_clear(&self, presence: &Presence, entries: &[u32]) -> bool {
         let mut suspect = false;
@@ -125,16 +148,19 @@ impl Order {
         }
     }
 
-    /// The block that wrote some of the bytes, if nothing orders it before this one.
+    /// Who wrote some of the bytes, if nothing orders it before this block.
     #[cold]
-    fn conflict(&self, presence: &Presence, entry: u32, bytes: u32) -> Option<[u32; 3]> {
-        let phase = self.phases()[((entry >> BYTES) - self.first) as usize];
+    fn conflict(&self, presence: &Presence, entry: u32, bytes: u32) -> Option<Writer> {
+        let Some(index) = (entry >> BYTES).checked_sub(self.first) else {
+            return (entry & bytes != 0).then_some(Writer::Launch);
+        };
+        let phase = self.phases()[index as usize];
         let ordered = phase.fence.is_some_and(|fence| fence <= presence.acquired);
         let other = phase.block != presence.block && entry & bytes != 0;
-        (other && !ordered).then_some(phase.block)
+        (other && !ordered).then_some(Writer::Block(phase.block))
     }
 
-    /// The block that a plain read of `bytes` from `address` races with.
+    /// Whom a plain read of `bytes` from `address` races with.
     ///
     /// # Safety
     /// The bytes are in the memory's range.
@@ -145,7 +171,7 @@ impl Order {
         memory: &Memory,
         address: u64,
         bytes: usize,
-    ) -> Option<[u32; 3]> {
+    ) -> Option<Writer> {
         // SAFETY: the caller's.
         let table = unsafe { memory.writer(address) };
         let words = (address as usize % 4 + bytes).div_ceil(4);
@@ -154,15 +180,15 @@ impl Order {
             let entry = unsafe { table.add(word).read() };
             if self.is_suspect(presence, entry) {
                 let mask = mask_of(address, bytes, word);
-                if let Some(block) = self.conflict(presence, entry, mask) {
-                    return Some(block);
+                if let Some(writer) = self.conflict(presence, entry, mask) {
+                    return Some(writer);
                 }
             }
         }
         None
     }
 
-    /// Notes a plain write of `value`; the block that it races with, unless it changes nothing.
+    /// Notes a plain write of `value`; whom it races with, unless it changes nothing.
     ///
     /// # Safety
     /// As [`Order::read`].
@@ -173,7 +199,7 @@ impl Order {
         memory: &Memory,
         address: u64,
         value: &[u8],
-    ) -> Option<[u32; 3]> {
+    ) -> Option<Writer> {
         if presence.entry == 0 {
             return None;
         }
@@ -189,10 +215,10 @@ impl Order {
                 let at = table.add(word);
                 let entry = at.read();
                 if self.is_suspect(presence, entry)
-                    && let Some(block) = self.conflict(presence, entry, mask)
+                    && let Some(writer) = self.conflict(presence, entry, mask)
                     && std::slice::from_raw_parts(memory.data(address), value.len()) != value
                 {
-                    found = Some(block);
+                    found = Some(writer);
                 }
                 let own = entry >> BYTES == presence.entry >> BYTES;
                 at.write(if own { entry | mask } else { presence.entry | mask });
@@ -232,5 +258,15 @@ impl Operation for Fence {
     #[inline(always)]
     unsafe fn run(ctx: &mut Ctx<'_>, _: &Op, _: u32) {
         ctx.order.release(ctx.presence);
+    }
+}
+
+/// `griddepcontrol.wait`, by any thread of the block.
+pub struct Wait;
+
+impl Operation for Wait {
+    #[inline(always)]
+    unsafe fn run(ctx: &mut Ctx<'_>, _: &Op, _: u32) {
+        ctx.order.wait(ctx.presence);
     }
 }

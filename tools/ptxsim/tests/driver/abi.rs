@@ -3,6 +3,7 @@
 use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::sync::{Mutex, MutexGuard};
 
+use ptxsim::driver::engine::Engine;
 use ptxsim::driver::options::Options;
 use ptxsim::finding::{Finding, Kind};
 
@@ -189,6 +190,7 @@ unsafe extern "C" {
     pub safe fn cuGraphExecUpdate_v2(exec: usize, graph: usize, out: &mut UpdateResult) -> u32;
     pub fn cuGraphGetNodes(graph: usize, nodes: *mut usize, count: *mut usize) -> u32;
     pub fn cuGraphGetRootNodes(graph: usize, nodes: *mut usize, count: *mut usize) -> u32;
+    pub fn cuGraphAddDependencies_v2(graph: usize, from: *const usize, to: *const usize, edges: *const u64, count: usize) -> u32;
     pub fn cuGraphNodeGetDependencies_v2(node: usize, nodes: *mut usize, edges: *mut u64, count: *mut usize) -> u32;
     pub safe fn cuGraphNodeGetType(node: usize, out: &mut c_uint) -> u32;
     pub fn cuGraphAddEventRecordNode(out: *mut usize, graph: usize, after: *const usize, count: usize, event: usize) -> u32;
@@ -232,10 +234,15 @@ pub fn gpu() -> Gpu {
 }
 
 pub fn gpu_with(change: impl FnOnce(&mut Options)) -> Gpu {
+    gpu_of(Box::new(Toy), change)
+}
+
+/// With an engine that runs the kernels.
+pub fn gpu_of(engine: Box<dyn Engine>, change: impl FnOnce(&mut Options)) -> Gpu {
     let alone = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
     let mut options = Options { memory_bytes: MEMORY, quiet: true, ..Options::default() };
     change(&mut options);
-    ptxsim::driver::start(options, Box::new(Toy));
+    ptxsim::driver::start(options, engine);
     let mut context = 0;
     assert_eq!(cuDevicePrimaryCtxRetain(&mut context, 0), OK);
     assert_eq!(cuCtxSetCurrent(context), OK);

@@ -14,4 +14,5 @@ mod modules;
 mod order;
 mod order_random;
 mod pools;
+mod programmatic;
 mod toy;

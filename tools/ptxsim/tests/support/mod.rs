@@ -95,6 +95,7 @@ impl Device {
             shared_bytes,
             params: &params,
             cooperative: false,
+            since: None,
             resident: self.resident,
         };
         launch(&self.machine, &self.memory, &self.findings, &request)

@@ -4,6 +4,7 @@ use super::{Lowering, has, types};
 use crate::exec::collective::*;
 use crate::exec::control::{Clock, Trap};
 use crate::exec::op::{Barrier, Flow, Op, Reduction};
+use crate::exec::order::Wait;
 use crate::exec::special::Fixed;
 use crate::ptx::Error;
 use crate::ptx::ast::{Instruction, Operand, Special, Type};
@@ -37,8 +38,9 @@ impl Lowering<'_> {
             "ret" | "exit" => op.flow = Flow::Exit,
             "trap" => return Ok(self.op::<Trap>(self.sink, &[])),
             "nanosleep" | "pragma" => {}
-            // A launch's predecessors are done when it starts, and its successors start when it is done.
-            "griddepcontrol" => {}
+            // Successors start when this launch is done.
+            "griddepcontrol" if i.modifiers[..] == ["launch_dependents"] => {}
+            "griddepcontrol" => return Ok(self.op::<Wait>(self.sink, &[])),
             "bar" | "barrier" => return self.barrier(i),
             "shfl" => return self.shuffle(i),
             "vote" => return self.vote(i),
