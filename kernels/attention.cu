@@ -5,6 +5,7 @@
 #include "prim/mma.cuh"
 #include "prim/pack.cuh"
 #include "prim/reduce.cuh"
+#include "prim/turn.cuh"
 
 #define MINUS_INFINITY __int_as_float(0xFF800000)
 
@@ -48,6 +49,7 @@ template <int D, int M>
 __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Operand& k, const Operand& v,
                                           unsigned int queries, unsigned int length, unsigned int head_dim,
                                           unsigned int out_stride, float scale) {
+    take_turn();
     constexpr unsigned int ROW = 2 * (D + ATTENTION_PAD);    // bytes of a row in shared memory
     constexpr unsigned int TILE = ATTENTION_KEYS * ROW;      // of a stage's keys, or values
     extern __shared__ __align__(128) unsigned char tiles[];  // [2 stages][keys, values][ATTENTION_KEYS][ROW]
@@ -216,6 +218,7 @@ extern "C" __global__ __launch_bounds__(32 * ATTENTION_PLAIN_WARPS) void attenti
     bf16* out, const bf16* q, const bf16* k, const bf16* v, unsigned int q_stride, unsigned int k_stride,
     unsigned int v_stride, unsigned int heads, unsigned int head_dim, unsigned int queries, unsigned int keys,
     unsigned int length0, unsigned int length1, float scale) {
+    take_turn();
     OPERANDS
     const unsigned int lane = threadIdx.x % 32, row = blockIdx.x * ATTENTION_PLAIN_WARPS + threadIdx.x / 32;
     if (row >= queries) return;

@@ -1,6 +1,7 @@
 // Codebook search. CPU twin: src/cpu/codebook.rs.
 #include "launch.h"
 #include "prim/pack.cuh"
+#include "prim/turn.cuh"
 
 #define NEAREST_THREADS (NEAREST_ROWS / 4 * NEAREST_CODES / 4)
 #define INFINITE __int_as_float(0x7F800000)
@@ -52,6 +53,7 @@ extern "C" __global__ __launch_bounds__(NEAREST_THREADS, 1) void nearest_code(co
                                                                               const float* codebook,
                                                                               unsigned int rows, unsigned int codes,
                                                                               unsigned int channels) {
+    take_turn();
     __shared__ __align__(16) float row_stage[NEAREST_CHANNELS][NEAREST_ROWS];
     __shared__ __align__(16) float code_stage[NEAREST_CHANNELS][NEAREST_CODES];
     const unsigned int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 4, first = blockIdx.x * NEAREST_ROWS;
@@ -100,6 +102,7 @@ extern "C" __global__ __launch_bounds__(NEAREST_THREADS, 1) void nearest_code(co
 extern "C" __global__ __launch_bounds__(NEAREST_MERGE_THREADS) void nearest_merge(unsigned int* ids,
                                                                                   unsigned int rows,
                                                                                   unsigned int parts) {
+    take_turn();
     const unsigned int r = blockIdx.x * NEAREST_MERGE_THREADS + threadIdx.x;
     if (r >= rows) return;
     unsigned long long key = ~0ull;

@@ -1,6 +1,7 @@
 // Rows picked by an index. CPU twin: src/cpu/embed.rs.
 #include "launch.h"
 #include "prim/pack.cuh"
+#include "prim/turn.cuh"
 
 // out[r] = table[ids[r mod n]] + add[r mod n], one block a row.
 //   out   [rows, d] f32 | bf16   rounded once
@@ -11,6 +12,7 @@
 template <class Out, class Table>
 __device__ void embed(Out* out, const unsigned int* ids, const Table* table, const float* add, unsigned int n,
                       unsigned int d) {
+    take_turn();
     const unsigned int r = blockIdx.x, i = r % n;
     const Table* row = table + static_cast<size_t>(ids[i]) * d;      // [d]
     const float* more = add ? add + static_cast<size_t>(i) * d : 0;  // [d]
@@ -50,6 +52,7 @@ extern "C" __global__ __launch_bounds__(ROW_THREADS) void select_rows(float* out
                                                                       const unsigned int* positions,
                                                                       unsigned int n, unsigned int grid,
                                                                       unsigned int d) {
+    take_turn();
     const unsigned int i = blockIdx.x / n, j = blockIdx.x % n;
     const float* from = x + (static_cast<size_t>(i) * grid + positions[j]) * d;  // [d]
     float* to = out + static_cast<size_t>(blockIdx.x) * d;                       // [d]
@@ -65,6 +68,7 @@ extern "C" __global__ __launch_bounds__(ROW_THREADS) void select_rows(float* out
 extern "C" __global__ __launch_bounds__(ELEMENTWISE_THREADS) void copy_bytes(unsigned char* out,
                                                                              const unsigned char* x,
                                                                              unsigned int bytes) {
+    take_turn();
     const unsigned int at = 16 * (blockIdx.x * ELEMENTWISE_THREADS + threadIdx.x);
     if (at >= bytes) return;
     const bool aligned = (reinterpret_cast<size_t>(out) | reinterpret_cast<size_t>(x)) % 16 == 0;

@@ -1,12 +1,14 @@
 // Pixels to network input and back. CPU twin: src/cpu/image.rs.
 #include "launch.h"
 #include "prim/pack.cuh"
+#include "prim/turn.cuh"
 
 // out[p] = (x[p] / 255, 0): RGB to four channels, the last one zero.
 //   out [pixels, 4] bf16, x [pixels, 3] u8
 // Grid ceil(pixels / ELEMENTWISE_THREADS), block ELEMENTWISE_THREADS.
 extern "C" __global__ __launch_bounds__(ELEMENTWISE_THREADS) void load_rgb8(bf16* out, const unsigned char* x,
                                                                             unsigned int pixels) {
+    take_turn();
     const unsigned int p = blockIdx.x * ELEMENTWISE_THREADS + threadIdx.x;
     if (p >= pixels) return;
     store4(out + 4 * static_cast<size_t>(p),
@@ -18,6 +20,7 @@ extern "C" __global__ __launch_bounds__(ELEMENTWISE_THREADS) void load_rgb8(bf16
 // Grid ceil(elements / ELEMENTWISE_THREADS), block ELEMENTWISE_THREADS.
 extern "C" __global__ __launch_bounds__(ELEMENTWISE_THREADS) void to_rgb8(unsigned char* out, const float* x,
                                                                           unsigned int elements) {
+    take_turn();
     const unsigned int i = blockIdx.x * ELEMENTWISE_THREADS + threadIdx.x;
     if (i < elements) out[i] = static_cast<unsigned char>(__float2int_rn(__saturatef(x[i]) * 255.0f));
 }

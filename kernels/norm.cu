@@ -2,6 +2,7 @@
 #include "launch.h"
 #include "prim/pack.cuh"
 #include "prim/reduce.cuh"
+#include "prim/turn.cuh"
 
 // out = (x - mean) / sqrt(var + epsilon) * weight + bias over the last dimension, one warp a row.
 //   out [rows, d] f32 | bf16   rounded once;  x [rows, d] f32;  weight, bias [d] f32
@@ -10,6 +11,7 @@
 template <class Out>
 __device__ void layer_norm(Out* out, const float* x, const float* weight, const float* bias, unsigned int rows,
                            unsigned int d, float epsilon) {
+    take_turn();
     const unsigned int r = blockIdx.x * NORM_WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (r >= rows) return;
     const float* row = x + static_cast<size_t>(r) * d;  // [d]
@@ -188,6 +190,7 @@ __device__ void merge_pieces(float2* moments, float2* sums, unsigned int pixels,
 template <int Width>
 __device__ __forceinline__ void group_norm_moments(const bf16* x, unsigned int pixels, unsigned int channels,
                                                    unsigned int groups, float epsilon) {
+    take_turn();
     extern __shared__ __align__(16) float memory[];
     __shared__ bool last;
     float *columns = memory, *channel_sums = columns + GROUP_THREADS * Width, *means = channel_sums + channels,
@@ -233,6 +236,7 @@ template <int Width>
 __device__ __forceinline__ void group_norm_apply(bf16* out, const bf16* x, const float* weight, const float* bias,
                                                  unsigned int pixels, unsigned int channels, unsigned int groups,
                                                  unsigned int pieces) {
+    take_turn();
     const unsigned int vectors = channels / Width, size = channels / groups;
     const Piece piece(pixels, blockIdx.x);
     const float2* moments = group_moments + blockIdx.y * pieces * groups;

@@ -4,6 +4,7 @@
 #include "prim/pack.cuh"
 #include "prim/rng.cuh"
 #include "prim/select.cuh"
+#include "prim/turn.cuh"
 
 #define MINUS_INFINITY __int_as_float(0xFF800000)
 
@@ -87,6 +88,7 @@ struct Draw {
 extern "C" __global__ __launch_bounds__(SAMPLE_THREADS) void guide_and_sample(
     unsigned int* sampled, float* confidence, const float* logits, const unsigned int* positions, unsigned int v,
     float guidance, float temperature, unsigned int top_k, unsigned long long seed, unsigned int step) {
+    take_turn();
     __shared__ Select select;
     __shared__ Draw draws[SAMPLE_THREADS / 32];
     const unsigned int j = blockIdx.x, n = gridDim.x, position = positions[j];
@@ -157,6 +159,7 @@ extern "C" __global__ __launch_bounds__(REMASK_THREADS) void remask(
     unsigned int* tokens, const unsigned int* positions, unsigned int* remaining, const unsigned int* sampled,
     float* confidence, unsigned int n, unsigned int keep_masked, float temperature, unsigned int mask_token,
     unsigned long long seed, unsigned int step) {
+    take_turn();
     __shared__ Select select;
     __shared__ unsigned int counts[REMASK_THREADS / 32];
     const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
@@ -12,6 +13,9 @@ use crate::error::{Error, Result};
 
 /// The oldest GPU generation that the kernels run on: Ampere, for `cp.async` and bf16 `mma`.
 const OLDEST: (i32, i32) = (8, 0);
+
+/// The first generation whose launches can overlap: Hopper.
+pub(super) const OVERLAPS: u32 = 90;
 
 /// One device with the stream that all work goes through.
 pub(super) struct Driver {
@@ -27,6 +31,9 @@ pub(super) struct Driver {
     pub target: Mutex<Target>,
     /// Every kernel with its most dynamic shared memory in bytes.
     pub loaded: Mutex<Vec<(&'static str, u32)>>,
+    /// Some kernels were compiled for GPUs on which launches cannot overlap, or elsewhere: they do not wait
+    /// for those before.
+    no_turns: AtomicBool,
 }
 
 /// One compiled kernel file.
@@ -105,6 +112,7 @@ impl Driver {
             capability: (capability.0 * 10 + capability.1) as u32,
             target: Mutex::default(),
             loaded: Mutex::default(),
+            no_turns: AtomicBool::new(false),
         })
     }
 
@@ -131,6 +139,7 @@ impl Driver {
             // SAFETY: PTX ends in a zero byte and a cubin holds its length; the module is never unloaded.
             match unsafe { result::module::load_data(image.bytes.as_ptr().cast()) } {
                 Ok(module) => {
+                    self.no_turns.fetch_or(image.capability < OVERLAPS, Ordering::Relaxed);
                     let target = Target { cubin: image.cubin, capability: image.capability };
                     *self.target.lock().unwrap_or_else(|e| e.into_inner()) = target;
                     return Ok(module);
@@ -147,12 +156,19 @@ impl Driver {
     /// Loads a kernel file from PTX text of the user's.
     pub fn load_text(&self, path: &Path, text: &str) -> Result<sys::CUmodule> {
         self.bind()?;
+        self.no_turns.store(true, Ordering::Relaxed);
         let what = || format!("loading {}", path.display());
         let text =
             CString::new(text).map_err(|_| Error::model(path, "not PTX: it holds a zero byte"))?;
         // SAFETY: the text ends in a zero byte; the module is never unloaded.
         let module = unsafe { result::module::load_data(text.as_ptr().cast()) };
         module.map_err(|e| self.failed(&what(), e))
+    }
+
+    /// Whether every kernel waits for the launches before it by itself (`take_turn`), so that the next may
+    /// start while one runs.
+    pub fn overlaps(&self) -> bool {
+        !self.no_turns.load(Ordering::Relaxed)
     }
 
     /// A kernel of a module.

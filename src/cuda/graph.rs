@@ -6,7 +6,7 @@
 
 use std::ptr;
 
-use cudarc::driver::{result, sys};
+use cudarc::driver::{DriverError, result, sys};
 
 use super::driver::Driver;
 use super::kernel::Launch;
@@ -82,9 +82,16 @@ impl Graph {
         unsafe { sys::cuGraphCreate(&mut handle, 0) }.result().map_err(failed)?;
         let mut graph =
             Graph { work, nodes: Vec::new(), graph: handle, executable: ptr::null_mut() };
+        let early = Early::of(driver);
+        let mut kernel_before = false;
         for queued in &graph.work {
-            let before = graph.nodes.last().map_or(ptr::null(), ptr::from_ref);
-            let count = usize::from(!graph.nodes.is_empty());
+            // From kernel to kernel the next may start early, where driver and device can do that.
+            let kernel = matches!(queued, Queued::Kernel(_));
+            let early = early.as_ref().filter(|_| kernel && kernel_before);
+            kernel_before = kernel;
+            let last = graph.nodes.last();
+            let before = last.filter(|_| early.is_none()).map_or(ptr::null(), ptr::from_ref);
+            let count = usize::from(!before.is_null());
             let mut node = ptr::null_mut();
             // SAFETY: the driver copies parameters and arguments before it returns; events live as long as
             // their device.
@@ -103,6 +110,9 @@ impl Graph {
             added
                 .result()
                 .map_err(|e| driver.failed(&format!("recording {}", queued.describe()), e))?;
+            if let (Some(early), Some(last)) = (early, last) {
+                early.add(handle, *last, node).map_err(failed)?;
+            }
             graph.nodes.push(node);
         }
         // SAFETY: the graph is complete.
@@ -128,6 +138,43 @@ impl Graph {
         }
         self.work = work;
         Ok(())
+    }
+}
+
+/// Adds edges along which a kernel may start before the one before it has ended (programmatic dependent
+/// launch). Drivers have the function since CUDA 12.3.
+struct Early(AddDependencies);
+
+type AddDependencies = unsafe extern "C" fn(
+    sys::CUgraph,
+    *const sys::CUgraphNode,
+    *const sys::CUgraphNode,
+    *const sys::CUgraphEdgeData,
+    usize,
+) -> sys::CUresult;
+
+impl Early {
+    /// None where the driver, the device or the kernels are not made for it.
+    fn of(driver: &Driver) -> Option<Self> {
+        // SAFETY: the function's type, as cuda.h declares it.
+        let function = || unsafe { driver.symbol("cuGraphAddDependencies_v2") };
+        driver.overlaps().then(function)?.ok().map(Early)
+    }
+
+    fn add(
+        &self,
+        graph: sys::CUgraph,
+        from: sys::CUgraphNode,
+        to: sys::CUgraphNode,
+    ) -> std::result::Result<(), DriverError> {
+        let edge = sys::CUgraphEdgeData {
+            from_port: 1, // CU_GRAPH_KERNEL_NODE_PORT_PROGRAMMATIC
+            to_port: 0,
+            type_: 1, // CU_GRAPH_DEPENDENCY_TYPE_PROGRAMMATIC
+            reserved: [0; 5],
+        };
+        // SAFETY: one node at either end, both of the graph.
+        unsafe { (self.0)(graph, &from, &to, &edge, 1) }.result()
     }
 }
 

@@ -40,12 +40,12 @@ impl Tile {
     }
 }
 
-/// Index of the tile for an output `[m, n]`: the largest that still gives every multiprocessor a block.
+/// Index of the tile for an output `[m, n]`: the largest that still gives nearly every multiprocessor a block.
 /// A larger tile reads less for each product; blocks that are missing leave multiprocessors idle.
 pub(super) fn choose(m: usize, n: usize, multiprocessors: u32) -> usize {
     let enough = |tile: &Tile| {
         let [x, y, _] = tile.grid(m, n);
-        x * y >= multiprocessors
+        10 * x * y >= 9 * multiprocessors
     };
     TILES.iter().rposition(enough).unwrap_or(0)
 }
@@ -124,7 +124,8 @@ mod tests {
     fn small_outputs_get_small_tiles() {
         let chosen = |m, n| choose(m, n, 132);
         assert_eq!(chosen(1, 1), 0);
-        assert_eq!(chosen(512, 1024), 0); // 128 blocks of the middle tile: four too few
+        assert_eq!(chosen(512, 1024), 1); // 128 blocks: four multiprocessors idle
+        assert_eq!(chosen(256, 1024), 0);
         assert_eq!(chosen(512, 3072), 1);
         assert_eq!(chosen(8192, 8192), 2);
         for (m, n) in [(1, 1), (31, 65), (512, 1024), (4096, 70)] {
