@@ -4,7 +4,7 @@
 // Input pixels that an output pixel reads, by filter tap; nothing outside the image.
 // kind 0: 1x1; 1: 3x3 same; 2: 3x3 stride 2 padded right and bottom; 3: nearest x2, then 3x3 same.
 struct Pixels {
-    static constexpr bool ONE_TAP = false;
+    static constexpr bool ONE_TAP = false, SPLITS = false;
     const bf16* x;  // [b, height, width, k]
     unsigned int k, taps, kind, height, width;
     __device__ __forceinline__ const bf16* at(unsigned int row, unsigned int tap) const {
@@ -23,6 +23,23 @@ struct Pixels {
     }
 };
 
+// What becomes of the sums of a convolution.
+template <class Out>
+struct ConvEpilogue {
+    static constexpr bool activates = false;
+    Out* out;              // [m, n]
+    const bf16* residual;  // [m, n], or null
+    unsigned int n;
+    __device__ __forceinline__ float4 addend(unsigned int row, unsigned int column) const {
+        const float4 nothing = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        return residual ? load_row(residual + static_cast<size_t>(row) * n, column, n) : nothing;
+    }
+    __device__ __forceinline__ void activate(float4&) const {}
+    __device__ __forceinline__ void store(unsigned int row, unsigned int column, float4 y, float4 more) const {
+        store_row(out + static_cast<size_t>(row) * n, column, n, y, more);
+    }
+};
+
 // out = conv(x) + bias (+ residual).
 //   out [m, n] bf16 | f32, m output pixels   rounded once;  x [b, height, width, k] bf16;  w [n, taps, kp] bf16
 //   bias [n] f32 or null;  residual [m, n] bf16 or null
@@ -30,13 +47,7 @@ struct Pixels {
 template <int BM, int BN, int WM, int WN, int STAGES, class Out>
 __device__ __forceinline__ void conv(Out* out, const Pixels& pixels, const bf16* w, const float* bias,
                                      const bf16* residual, unsigned int m, unsigned int n) {
-    gemm<BM, BN, WM, WN, STAGES>(pixels, w, m, n, [&](unsigned int row, unsigned int first, float4 sums) {
-        const size_t at = static_cast<size_t>(row) * n;
-        store_row(out + at, first, n, sums, [&](unsigned int column, float sum) {
-            if (bias != nullptr) sum += bias[column];
-            return residual == nullptr ? sum : sum + widen(residual[at + column]);
-        });
-    });
+    gemm<BM, BN, WM, WN, STAGES>(pixels, w, bias, m, n, ConvEpilogue<Out>{out, residual, n});
 }
 
 #define CONV(NAME, OUT, SIZE, WM, WN)                                                                       \

@@ -8,8 +8,9 @@
 // embed, select_rows, copy_rows: threads of a block; a block does one row.
 #define ROW_THREADS 128
 
-// layer_norm: a warp does a row; warps of a block.
+// layer_norm: a warp does a row; warps of a block, and channels up to which a row stays in registers.
 #define NORM_WARPS 4
+#define NORM_CHANNELS 1024
 
 // attention: keys of a stage, of which there are two; query rows of a warp, and most warps of a block.
 #define ATTENTION_KEYS 64
@@ -47,6 +48,11 @@
 // linear, conv2d: threads of a block, and the depth in bf16 of a stage: rows of 128 bytes in shared memory.
 #define GEMM_THREADS 128
 #define GEMM_DEPTH 64
+// linear: f32 sums of parts, and tiles, that are kept where blocks share tiles; rows of tiles whose arrival is
+// counted.
+#define GEMM_PART_SLOTS 2097152
+#define GEMM_TILE_SLOTS 4096
+#define GEMM_ROW_SLOTS 1024
 // Rows, columns and stages of the small, middle and large tiles.
 #define GEMM_SMALL_M 32
 #define GEMM_SMALL_N 64

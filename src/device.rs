@@ -236,6 +236,20 @@ pub trait Device: Send + Sync {
         weight: &Matrix<Self::Packed>,
     ) -> Result<()>;
 
+    /// `residual += x·wᵀ + bias`, then `out = layer_norm(residual)`: how a block of a transformer ends and the
+    /// next one begins. out bf16|f32 `[m, n]`, the rest as of the two verbs.
+    fn linear_add_norm(
+        &self,
+        residual: &mut Tensor<Self::Buffer>,
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        weight: &Matrix<Self::Packed>,
+        norm: &Norm<Self::Buffer>,
+    ) -> Result<()> {
+        self.linear_add(residual, x, weight)?;
+        self.layer_norm(out, residual, norm)
+    }
+
     /// `out = softmax(q·kᵀ/√head_dim)·v` per sequence and head. Scores, sums and output are f32;
     /// probabilities too, or bf16 for the product with v, and then their sum is of what they became.
     /// out bf16 `[b*queries, heads*head_dim]`; q bf16 `[b*queries, …]`, k and v bf16 `[b*keys, …]`.

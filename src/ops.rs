@@ -80,11 +80,15 @@ pub fn layer_norm<D: Device>(
     x: &Tensor<D::Buffer>,
     norm: &Norm<D::Buffer>,
 ) -> Result<()> {
+    check_layer_norm(out, x, norm);
+    device.layer_norm(out, x, norm)
+}
+
+fn check_layer_norm<B>(out: &Tensor<B>, x: &Tensor<B>, norm: &Norm<B>) {
     check!("layer_norm", is_float(out) && x.dtype() == DType::F32, out, x);
     check!("layer_norm", out.shape().last() == x.shape().last(), out, x);
     check!("layer_norm", norm.weight.shape().elements() == x.shape().last(), norm.weight, x);
     check!("layer_norm", out.shape().rows() == x.shape().rows(), out, x);
-    device.layer_norm(out, x, norm)
 }
 
 fn check_linear<B, M>(out: &Tensor<B>, x: &Tensor<B>, weight: &Matrix<M>) {
@@ -117,6 +121,21 @@ pub fn linear_add<D: Device>(
     check_linear(residual, x, weight);
     check!("linear_add", residual.dtype() == DType::F32, residual);
     device.linear_add(residual, x, weight)
+}
+
+/// [`Device::linear_add_norm`].
+pub fn linear_add_norm<D: Device>(
+    device: &D,
+    residual: &mut Tensor<D::Buffer>,
+    out: &mut Tensor<D::Buffer>,
+    x: &Tensor<D::Buffer>,
+    weight: &Matrix<D::Packed>,
+    norm: &Norm<D::Buffer>,
+) -> Result<()> {
+    check_linear(residual, x, weight);
+    check!("linear_add_norm", residual.dtype() == DType::F32, residual);
+    check_layer_norm(out, residual, norm);
+    device.linear_add_norm(residual, out, x, weight, norm)
 }
 
 /// [`Device::attention`].

@@ -54,6 +54,7 @@ pub fn verbs<D: Device>() -> Vec<Verb<D>> {
         Verb { name: "copy_rows", table: embed::copy_rows },
         Verb { name: "layer_norm", table: norm::layer_norm },
         Verb { name: "linear", table: linear::linear },
+        Verb { name: "linear_add_norm", table: linear::linear_add_norm },
         Verb { name: "attention", table: attention::attention },
         Verb { name: "guide_and_sample", table: sample::guide_and_sample },
         Verb { name: "remask", table: sample::remask },

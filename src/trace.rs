@@ -225,6 +225,21 @@ impl<D: Device> Device for Traced<D> {
         self.run("linear_add", residual, &[x], work, |d, out| d.linear_add(out, x, weight))
     }
 
+    fn linear_add_norm(
+        &self,
+        residual: &mut Tensor<Self::Buffer>,
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        weight: &Matrix<Self::Packed>,
+        norm: &Norm<Self::Buffer>,
+    ) -> Result<()> {
+        let mut work = Work::matrix(x.shape().rows(), weight);
+        work.bytes += 2 * residual.bytes() as u64; // read and written
+        self.run("linear_add_norm", out, &[x], work, |d, out| {
+            d.linear_add_norm(residual, out, x, weight, norm)
+        })
+    }
+
     fn attention(
         &self,
         out: &mut Tensor<Self::Buffer>,

@@ -41,7 +41,7 @@ const GEMM: [&str; 3] = ["prim/gemm.cuh", "linear", "linear"];
 const SELECT: [&str; 3] = ["prim/select.cuh", "sample", "remask"];
 const SAMPLE: [&str; 3] = ["sample.cu", "sample", "guide_and_sample"];
 const REMASK: [&str; 3] = ["sample.cu", "sample", "remask"];
-const NORM: [&str; 3] = ["norm.cu", "norm", "layer_norm"];
+const NORM: [&str; 3] = ["prim/layer_norm.cuh", "norm", "layer_norm"];
 
 const MUTATIONS: &[Mutation] = &[
     mutation(
@@ -75,10 +75,10 @@ const MUTATIONS: &[Mutation] = &[
         "cp_async_wait<STAGES - 1>();",
     ),
     mutation(
-        "gemm: weights not swizzled",
+        "gemm: weights read from the wrong place of the swizzle",
         GEMM,
-        "BM * 128 + swizzled(r, piece))",
-        "BM * 128 + r * 128 + piece * 16)",
+        "(b_piece ^ k << 5)",
+        "(b_piece + (k << 5))",
     ),
     mutation(
         "gemm: one row past the last is stored",
@@ -90,6 +90,18 @@ const MUTATIONS: &[Mutation] = &[
         "gemm: barrier dropped before sums replace the stages",
         GEMM,
         "    __syncthreads();  // the last stage is read\n",
+        "",
+    ),
+    mutation(
+        "splits: no fence after a part",
+        ["prim/splits.cuh", "linear", "linear"],
+        "    __threadfence();\n    __syncthreads();\n    if (threadIdx.x == 0) last",
+        "    __syncthreads();\n    if (threadIdx.x == 0) last",
+    ),
+    mutation(
+        "linear_add_norm: rows are not waited for",
+        ["linear.cu", "linear", "linear_add_norm"],
+        "    join_row();\n",
         "",
     ),
     mutation(

@@ -4,6 +4,7 @@
 #include "copy.cuh"
 #include "mma.cuh"
 #include "pack.cuh"
+#include "splits.cuh"
 #include "turn.cuh"
 
 // Byte of 16-byte piece `piece` (of 8) of a row: pieces change places by row, so that the 8 rows that
@@ -24,22 +25,53 @@ __device__ __forceinline__ uint4 gathered(const bf16* from, unsigned int column,
     return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-// store(row, column, sums) gets four neighbouring sums of [m, n] at a time; row < m, column < n, a multiple of 4.
+// Up to four neighbours from `column` of a row of n, in one piece where rows are whole pieces.
+template <class T>
+__device__ __forceinline__ float4 load_row(const T* from, unsigned int column, unsigned int n) {
+    if (n % 4 == 0) return load4(from + column);
+    float x[4] = {};
+#pragma unroll
+    for (unsigned int i = 0; i < 4; i++)
+        if (column + i < n) x[i] = widen(from[column + i]);
+    return make_float4(x[0], x[1], x[2], x[3]);
+}
+
+// x + more to up to four neighbours from `column` of a row of n, in one piece where rows are whole pieces.
+template <class T>
+__device__ __forceinline__ void store_row(T* to, unsigned int column, unsigned int n, float4 x, float4 more) {
+    const float y[4] = {x.x + more.x, x.y + more.y, x.z + more.z, x.w + more.w};
+    if (n % 4 == 0) {
+        store4(to + column, make_float4(y[0], y[1], y[2], y[3]));
+    } else {
+#pragma unroll
+        for (unsigned int i = 0; i < 4; i++)
+            if (column + i < n) to[column + i] = rounded<T>(y[i]);
+    }
+}
+
+// An epilogue gets four neighbouring sums of [m, n] at a time, with the bias; row < m, column < n, a multiple of 4:
+// activate(y) where `activates`, then store(row, column, y, more) with what addend(row, column) gave. All addends
+// of a round are asked for before the first store: a compiler that knows nothing of what overlaps would wait for
+// each by itself.
 //   rows     k; taps; where ONE_TAP: x, the first of k bf16 of row 0, other rows after it; else at(row, tap):
 //            the first of k bf16, or null for zeros
-//   w        [n, taps, kp] bf16, kp = k rounded up to 8, zeros there; no launch writes it
-// Grid (n tiles, m tiles), GEMM_THREADS threads, STAGES * (BM + BN) * 128 bytes of dynamic shared memory.
-template <int BM, int BN, int WM, int WN, int STAGES, class Rows, class Store>
-__device__ __forceinline__ void gemm(const Rows& rows, const bf16* w, unsigned int m, unsigned int n,
-                                     const Store& store) {
+//   w        [n, taps, kp] bf16, kp = k rounded up to 8, zeros there; bias [n] f32 or null; no launch writes them
+// False for a block that leaves its sums to another: where Rows::SPLITS, gridDim.z blocks share a tile.
+// Grid (n tiles, m tiles, splits), GEMM_THREADS threads, STAGES * (BM + BN) * 128 bytes of dynamic shared memory.
+template <int BM, int BN, int WM, int WN, int STAGES, class Rows, class Epilogue>
+__device__ __forceinline__ bool gemm(const Rows& rows, const bf16* w, const float* bias, unsigned int m,
+                                     unsigned int n, const Epilogue& epilogue) {
     static_assert(BM / WM * (BN / WN) * 32 == GEMM_THREADS && GEMM_DEPTH == 64, "warps of a block");
     extern __shared__ __align__(128) unsigned char memory[];  // [STAGES, BM + BN, 128]
     constexpr unsigned int STAGE = (BM + BN) * 128, B = BM * 128;
     const unsigned int row0 = blockIdx.y * BM, column0 = blockIdx.x * BN;
     const unsigned int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const unsigned int warp_m = warp / (BN / WN) * WM, warp_n = warp % (BN / WN) * WN;
-    const unsigned int per = (rows.k + 7) / 8, pieces = per * rows.taps, steps = (pieces + 7) / 8;
+    const unsigned int per = (rows.k + 7) / 8, pieces = per * rows.taps, all = (pieces + 7) / 8;
     const bool whole = rows.k % 8 == 0;
+    // This block's steps in k.
+    const unsigned int first = Rows::SPLITS ? all * blockIdx.z / gridDim.z : 0;
+    const unsigned int steps = (Rows::SPLITS ? all * (blockIdx.z + 1) / gridDim.z : all) - first;
 
     // A thread loads the same piece of every LINES-th row. As 8 divides LINES, all of them stand at the same
     // place of the swizzle, and a constant apart.
@@ -50,14 +82,14 @@ __device__ __forceinline__ void gemm(const Rows& rows, const bf16* w, unsigned i
     const bf16* from_w = w + (static_cast<size_t>(column0 + line) * pieces + piece) * 8;
     const size_t lines_w = static_cast<size_t>(LINES) * pieces * 8;
     const auto load_w = [&](unsigned int step, unsigned int stage) {
-        const bool there = step * 8 + piece < pieces;
+        const bool there = (first + step) * 8 + piece < pieces;
 #pragma unroll
         for (unsigned int i = 0; i < BN / LINES; i++)
-            cp_async16(to + stage + B + i * (LINES * 128), from_w + step * GEMM_DEPTH + i * lines_w,
+            cp_async16(to + stage + B + i * (LINES * 128), from_w + (first + step) * GEMM_DEPTH + i * lines_w,
                        there && column0 + line + i * LINES < n);
     };
     const auto load_rows = [&](unsigned int step, unsigned int stage) {
-        const unsigned int at = step * 8 + piece;
+        const unsigned int at = (first + step) * 8 + piece;
         const unsigned int tap = Rows::ONE_TAP ? 0 : at / per, column = (at - tap * per) * 8;
         if (!whole) {
 #pragma unroll 1
@@ -145,28 +177,35 @@ __device__ __forceinline__ void gemm(const Rows& rows, const bf16* w, unsigned i
                     make_float2(sums[i][j][2 * half], sums[i][j][2 * half + 1]);
             }
     __syncthreads();
+    if constexpr (Rows::SPLITS)
+        if (gridDim.z > 1 && !add_splits<BM, BN, PITCH>(tile)) return false;
+    // A thread keeps to its four columns.
+    constexpr unsigned int ACROSS = BN / 4, DOWN = GEMM_THREADS / ACROSS, ROUNDS = BM / DOWN;
+    constexpr unsigned int EACH = ROUNDS < 8 ? ROUNDS : 8;  // rows of a thread at a time
+    static_assert(GEMM_THREADS % ACROSS == 0 && BM % DOWN == 0 && ROUNDS % EACH == 0, "whole rounds");
+    const unsigned int column = column0 + threadIdx.x % ACROSS * 4;
+    if (column >= n) return true;
+    float4 shift = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (bias != nullptr) shift = load_row(bias, column, n);
 #pragma unroll 1
-    for (unsigned int i = threadIdx.x; i < BM * BN / 4; i += GEMM_THREADS) {
-        const unsigned int row = i / (BN / 4), column = i % (BN / 4) * 4;
-        if (row0 + row < m && column0 + column < n)
-            store(row0 + row, column0 + column, load4(tile + row * PITCH + column));
-    }
-}
-
-// Runs `each(i, x)` on up to four neighbours from `column` of a row of n and stores what it returns: in one
-// piece where rows are whole pieces.
-template <class Out, class Each>
-__device__ __forceinline__ void store_row(Out* to, unsigned int column, unsigned int n, float4 x, const Each& each) {
-    float y[4] = {x.x, x.y, x.z, x.w};
-    const unsigned int count = min(4u, n - column);
+    for (unsigned int round = 0; round < ROUNDS; round += EACH) {
+        const unsigned int begin = round * DOWN + threadIdx.x / ACROSS;
+        float4 more[EACH], y[EACH];
 #pragma unroll
-    for (unsigned int i = 0; i < 4; i++)
-        if (i < count) y[i] = each(column + i, y[i]);
-    if (n % 4 == 0) {
-        store4(to + column, make_float4(y[0], y[1], y[2], y[3]));
-    } else {
+        for (unsigned int i = 0; i < EACH; i++)
+            if (row0 + begin + i * DOWN < m) more[i] = epilogue.addend(row0 + begin + i * DOWN, column);
 #pragma unroll
-        for (unsigned int i = 0; i < 4; i++)
-            if (i < count) to[column + i] = rounded<Out>(y[i]);
+        for (unsigned int i = 0; i < EACH; i++) {
+            y[i] = load4(tile + (begin + i * DOWN) * PITCH + threadIdx.x % ACROSS * 4);
+            y[i] = make_float4(y[i].x + shift.x, y[i].y + shift.y, y[i].z + shift.z, y[i].w + shift.w);
+        }
+        if (epilogue.activates) {
+#pragma unroll
+            for (unsigned int i = 0; i < EACH; i++) epilogue.activate(y[i]);
+        }
+#pragma unroll
+        for (unsigned int i = 0; i < EACH; i++)
+            if (row0 + begin + i * DOWN < m) epilogue.store(row0 + begin + i * DOWN, column, y[i], more[i]);
     }
+    return true;
 }

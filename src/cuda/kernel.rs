@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 
 /// Most arguments of a kernel.
 const ARGUMENTS: usize = 24;
-/// Dynamic shared memory that a kernel may have without asking.
-const SHARED: u32 = 48 << 10;
+/// Dynamic shared memory that a kernel may have without asking: 48 KiB, less some for its static variables.
+const SHARED: u32 = 32 << 10;
 
 /// A loaded kernel that takes arguments `A`, a tuple.
 pub(super) struct Kernel<A> {
@@ -92,6 +92,23 @@ impl<A: Arguments> Kernel<A> {
         }
         driver.loaded.lock().unwrap_or_else(|e| e.into_inner()).push((name, shared));
         Ok(Kernel { function, name, arguments: PhantomData })
+    }
+
+    /// Blocks of `threads` threads and `shared` bytes of dynamic shared memory that the device holds at once.
+    pub fn resident(&self, driver: &Driver, threads: u32, shared: u32) -> Result<u32> {
+        let mut blocks = 0;
+        // SAFETY: the function is loaded; `blocks` is written.
+        let asked = unsafe {
+            sys::cuOccupancyMaxActiveBlocksPerMultiprocessor(
+                &mut blocks,
+                self.function,
+                threads as i32,
+                shared as usize,
+            )
+        };
+        let what = || format!("asking how many blocks of kernel {} fit", self.name);
+        asked.result().map_err(|e| driver.failed(&what(), e))?;
+        Ok(blocks.max(0) as u32 * driver.multiprocessors)
     }
 
     /// A launch over `grid` blocks of `threads` threads with `shared` bytes of dynamic shared memory.

@@ -371,6 +371,23 @@ impl Device for Cuda {
         self.submit(self.linear.linear(residual, x, weight, linear::Mode::Add))
     }
 
+    fn linear_add_norm(
+        &self,
+        residual: &mut Tensor<Buffer>,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        weight: &Matrix<Packed>,
+        norm: &Norm<Buffer>,
+    ) -> Result<()> {
+        match self.linear.linear_add_norm(residual, out, x, weight, norm) {
+            Some(launch) => self.submit(launch),
+            None => {
+                self.linear_add(residual, x, weight)?;
+                self.layer_norm(out, residual, norm)
+            }
+        }
+    }
+
     fn attention(
         &self,
         out: &mut Tensor<Buffer>,

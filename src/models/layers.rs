@@ -107,9 +107,13 @@ impl<D: Device> Scratch<D> {
     }
 }
 
+// A block finds `normed` as its own norm made it, and leaves there what the norm that follows it makes: so the
+// end of one and the beginning of the next are one verb.
+
 /// Pre-norm self-attention: `x += out(attention(qkv(norm(x))))`.
 pub struct SelfAttention<D: Device> {
-    norm: Norm<D::Buffer>,
+    /// Of its input.
+    pub norm: Norm<D::Buffer>,
     qkv: Matrix<D::Packed>, // [3*hidden, hidden]
     out: Matrix<D::Packed>, // [hidden, hidden]
 }
@@ -127,11 +131,17 @@ impl<D: Device> SelfAttention<D> {
         })
     }
 
-    /// Attends within each of `batch` sequences of equal length.
-    pub fn forward(&self, device: &D, s: &mut Scratch<D>, batch: usize) -> Result<()> {
+    /// Attends within each of `batch` sequences of equal length. `next` is the norm that follows, `None`
+    /// where it does not follow at once.
+    pub fn forward(
+        &self,
+        device: &D,
+        s: &mut Scratch<D>,
+        batch: usize,
+        next: Option<&Norm<D::Buffer>>,
+    ) -> Result<()> {
         let Width { hidden, heads, .. } = s.width;
         let rows = s.x.shape().rows() / batch;
-        ops::layer_norm(device, &mut s.normed, &s.x, &self.norm)?; // [batch*rows, hidden]
         ops::linear(device, &mut s.qkv, &s.normed, &self.qkv, Activation::None)?; // [batch*rows, 3*hidden]
         let part = |i| Heads { tensor: &s.qkv, offset: i * hidden };
         let sizes = Attention {
@@ -143,7 +153,12 @@ impl<D: Device> SelfAttention<D> {
             lengths: [rows; 2],
         };
         ops::attention(device, &mut s.attended, part(0), part(1), part(2), sizes)?; // [batch*rows, hidden]
-        ops::linear_add(device, &mut s.x, &s.attended, &self.out)
+        match next {
+            Some(next) => {
+                ops::linear_add_norm(device, &mut s.x, &mut s.normed, &s.attended, &self.out, next)
+            }
+            None => ops::linear_add(device, &mut s.x, &s.attended, &self.out),
+        }
     }
 }
 
@@ -159,7 +174,8 @@ pub struct ContextKv<D: Device> {
 
 /// Pre-norm cross-attention to the context: `x += out(attention(q(norm(x)), kv))`.
 pub struct CrossAttention<D: Device> {
-    norm: Norm<D::Buffer>,
+    /// Of its input.
+    pub norm: Norm<D::Buffer>,
     q: Matrix<D::Packed>,   // [hidden, hidden]
     kv: Matrix<D::Packed>,  // [2*hidden, hidden]
     out: Matrix<D::Packed>, // [hidden, hidden]
@@ -192,17 +208,17 @@ impl<D: Device> CrossAttention<D> {
         Ok(ContextKv { kv, keys, lengths })
     }
 
-    /// Attends from each of `batch` sequences to its own context rows.
+    /// Attends from each of `batch` sequences to its own context rows. `next` is the norm that follows.
     pub fn forward(
         &self,
         device: &D,
         s: &mut Scratch<D>,
         context: &mut ContextKv<D>,
         batch: usize,
+        next: &Norm<D::Buffer>,
     ) -> Result<()> {
         let Width { hidden, heads, .. } = s.width;
         let rows = s.x.shape().rows();
-        ops::layer_norm(device, &mut s.normed, &s.x, &self.norm)?; // [batch*rows, hidden]
         s.qkv.reshape([rows, hidden]);
         ops::linear(device, &mut s.qkv, &s.normed, &self.q, Activation::None)?; // [batch*rows, hidden]
         context.kv.reshape([batch * context.keys, 2 * hidden]);
@@ -218,13 +234,14 @@ impl<D: Device> CrossAttention<D> {
         let part = |i| Heads { tensor: &context.kv, offset: i * hidden };
         ops::attention(device, &mut s.attended, q, part(0), part(1), sizes)?; // [batch*rows, hidden]
         s.qkv.reshape([rows, 3 * hidden]);
-        ops::linear_add(device, &mut s.x, &s.attended, &self.out)
+        ops::linear_add_norm(device, &mut s.x, &mut s.normed, &s.attended, &self.out, next)
     }
 }
 
 /// Pre-norm MLP with exact GELU: `x += down(gelu(up(norm(x))))`.
 pub struct Mlp<D: Device> {
-    norm: Norm<D::Buffer>,
+    /// Of its input.
+    pub norm: Norm<D::Buffer>,
     up: Matrix<D::Packed>,   // [mlp, hidden]
     down: Matrix<D::Packed>, // [hidden, mlp]
 }
@@ -240,10 +257,9 @@ impl<D: Device> Mlp<D> {
         })
     }
 
-    /// Applies the block to every row.
-    pub fn forward(&self, device: &D, s: &mut Scratch<D>) -> Result<()> {
-        ops::layer_norm(device, &mut s.normed, &s.x, &self.norm)?; // [rows, hidden]
+    /// Applies the block to every row. `next` is the norm that follows.
+    pub fn forward(&self, device: &D, s: &mut Scratch<D>, next: &Norm<D::Buffer>) -> Result<()> {
         ops::linear(device, &mut s.mlp, &s.normed, &self.up, Activation::Gelu)?; // [rows, mlp]
-        ops::linear_add(device, &mut s.x, &s.mlp, &self.down)
+        ops::linear_add_norm(device, &mut s.x, &mut s.normed, &s.mlp, &self.down, next)
     }
 }

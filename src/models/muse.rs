@@ -207,18 +207,22 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
         logits.reshape([unknown, model.codebook]);
 
         ops::embed(device, &mut s.x, &masked.tokens, &model.token_embedding, Some(fixed))?; // [batch*positions, hidden]
+        ops::layer_norm(device, &mut s.normed, &s.x, &model.blocks[0].attention.norm)?; // [batch*positions, hidden]
         for (i, (block, context)) in model.blocks.iter().zip(context).enumerate() {
-            block.attention.forward(device, s, batch)?;
-            if i + 1 == model.blocks.len() {
+            let after = model.blocks.get(i + 1);
+            let cross = &block.cross.norm;
+            block.attention.forward(device, s, batch, after.map(|_| cross))?;
+            if after.is_none() {
                 // From here on no row reads another, and only the masked positions' are asked for.
                 ops::select_rows(device, selected, &s.x, &masked.positions)?; // [batch*n, hidden]
                 mem::swap(&mut s.x, selected);
                 s.set_rows(unknown);
+                ops::layer_norm(device, &mut s.normed, &s.x, cross)?; // [batch*n, hidden]
             }
-            block.cross.forward(device, s, context, batch)?;
-            block.mlp.forward(device, s)?;
+            block.cross.forward(device, s, context, batch, &block.mlp.norm)?;
+            let next = after.map_or(&model.final_norm, |after| &after.attention.norm);
+            block.mlp.forward(device, s, next)?;
         }
-        ops::layer_norm(device, &mut s.normed, &s.x, &model.final_norm)?; // [batch*n, hidden]
         ops::linear(device, logits, &s.normed, &model.head, Activation::None)?; // [batch*n, codebook]
         Ok(logits)
     }
@@ -257,6 +261,11 @@ impl<D: Device> Coarse<D> {
         })
     }
 
+    /// The norm that block `i` begins with; after the last the final one.
+    fn norm_of(&self, i: usize) -> &Norm<D::Buffer> {
+        self.blocks.get(i).map_or(&self.final_norm, |block| &block.attention.norm)
+    }
+
     /// Coarse states, bf16 `[cells, hidden]`.
     fn encode(
         &self,
@@ -272,13 +281,12 @@ impl<D: Device> Coarse<D> {
             &self.token_embedding,
             Some(&self.position_embedding),
         )?;
-        for block in &self.blocks {
-            block.attention.forward(device, &mut s, 1)?;
-            block.mlp.forward(device, &mut s)?;
+        ops::layer_norm(device, &mut s.normed, &s.x, self.norm_of(0))?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            block.attention.forward(device, &mut s, 1, Some(&block.mlp.norm))?;
+            block.mlp.forward(device, &mut s, self.norm_of(i + 1))?;
         }
-        let mut states = device.zeros(DType::BF16, [self.cells, width.hidden])?;
-        ops::layer_norm(device, &mut states, &s.x, &self.final_norm)?;
-        Ok(states)
+        Ok(s.normed)
     }
 
     /// `fixed[p] = position_embedding[p] + in_place_{sub(p)}(states[cell(p)])`: the projection

@@ -42,7 +42,7 @@ macro_rules! tests {
 }
 
 tests! {
-    embed select_rows copy_rows layer_norm linear attention guide_and_sample remask
+    embed select_rows copy_rows layer_norm linear linear_add_norm attention guide_and_sample remask
     conv2d group_norm_silu to_rgb8 load_rgb8 nearest_code
 }
 

@@ -175,7 +175,7 @@ impl Ctx<'_> {
                     order.forget(memory, address, bytes);
                     None
                 }
-                // A strong read is followed by `acquire`, an atomic access by both.
+                // A strong read is followed by `poll`, an atomic access by both.
                 (Deed::Read, true) | (Deed::Atomic | Deed::Copy, _) => None,
             }
         };
@@ -274,7 +274,7 @@ impl<S: In> Operation for Load<S> {
             }
             // Not before the reads: whoever sees a flag is ordered after what came before it.
             if access.strong && each(mask).any(|lane| is_global(S::SPACE, at[lane])) {
-                ctx.order.acquire(ctx.presence);
+                ctx.order.poll(ctx.presence);
             }
         }
     }

@@ -21,6 +21,9 @@ use crate::memory::Memory;
 /// Bits of an entry that say which bytes were written; the number of the phase is above them.
 const BYTES: u32 = 4;
 
+/// Atomic accesses that a strong read counts as, where polls are counted.
+const READ_POLLS: u64 = 16;
+
 /// Phases of a launch beyond which writes are no longer noted.
 const MOST_PHASES: u64 = 1 << 22;
 
@@ -115,6 +118,12 @@ impl Order {
         compiler_fence(Ordering::SeqCst);
         presence.acquired = self.fences.load(Ordering::SeqCst);
         presence.polls += 1;
+    }
+
+    /// A strong read of global memory has happened, as most are made by who waits.
+    pub fn poll(&self, presence: &mut Presence) {
+        self.acquire(presence);
+        presence.polls += READ_POLLS - 1;
     }
 
     /// The launches before have ended.
