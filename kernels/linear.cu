@@ -101,7 +101,7 @@ __device__ __forceinline__ void linear_add_norm(float* residual, bf16* out, cons
 }
 
 #define LINEAR_ADD_NORM(NAME, SIZE, WM, WN)                                                                  \
-    extern "C" __global__ __launch_bounds__(GEMM_THREADS) void NAME(                                         \
+    extern "C" __global__ __launch_bounds__(GEMM_THREADS, 1) void NAME(                                      \
         float* residual, bf16* out, const bf16* x, const bf16* w, const float* bias,                         \
         const float* norm_weight, const float* norm_bias, unsigned int m, unsigned int n, unsigned int k,    \
         float epsilon) {                                                                                     \

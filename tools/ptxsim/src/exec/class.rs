@@ -75,13 +75,15 @@ pub struct Kind {
     pub tensor: Option<Shape>,
     /// What it adds to the time that a warp waits; see `latency`.
     pub wait: super::latency::Time,
+    /// That is for a strong read, as who waits for another block repeats it.
+    pub polls: bool,
 }
 
 impl Kind {
     /// The return that stands behind every function.
     pub fn control() -> Self {
         let wait = super::latency::Time::default();
-        Kind { class: Class::Control, touch: Touch::Nothing, tensor: None, wait }
+        Kind { class: Class::Control, touch: Touch::Nothing, tensor: None, wait, polls: false }
     }
 }
 
@@ -137,7 +139,7 @@ pub fn classify(i: &Instruction) -> Kind {
         _ => (arithmetic(i), Touch::Nothing),
     };
     let tensor = (i.opcode == "mma").then(|| shape(i)).flatten();
-    Kind { class, touch, tensor, wait: super::latency::Time::default() }
+    Kind { class, touch, tensor, wait: super::latency::Time::default(), polls: false }
 }
 
 fn arithmetic(i: &Instruction) -> Class {

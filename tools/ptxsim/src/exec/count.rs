@@ -206,7 +206,9 @@ impl Tally {
                 continue;
             }
             detail.classes.entry(kind.class).or_default().add(executed);
-            detail.waits.round_trips += executed.warps as f64 * kind.wait.trips;
+            // How often a warp looks while it waits is no property of the kernel.
+            let times = if kind.polls { executed.warps.min(detail.warps) } else { executed.warps };
+            detail.waits.round_trips += times as f64 * kind.wait.trips;
             detail.waits.clocks += executed.warps as f64 * kind.wait.clocks;
             if let Some(shape) = &kind.tensor {
                 let name = format!("{} {} {}", shape.shape, shape.operands, shape.accumulator);

@@ -68,6 +68,8 @@ pub fn analyse(function: &Function, kinds: &mut [Kind]) {
     }
     // When each register is there, from the start of the block; and the last issue so far.
     let mut ready = vec![Time::default(); function.registers.len()];
+    // Of these, what strong reads bring.
+    let mut polled = vec![false; function.registers.len()];
     let mut now = Time::default();
     for (index, i) in function.body.iter().enumerate() {
         let before = index.checked_sub(1).map(|b| (&function.body[b], kinds[b].class));
@@ -82,19 +84,34 @@ pub fn analyse(function: &Function, kinds: &mut [Kind]) {
         }
         let results = results(i);
         let mut issue = Time::default();
-        let mut read = |register: usize| issue = issue.max(ready[register]);
+        let mut polls = false;
+        let mut read = |register: usize| {
+            issue = issue.max(ready[register]);
+            polls |= polled[register];
+        };
         if let Some(guard) = i.guard {
             read(guard.register);
         }
         i.operands[results..].iter().for_each(|operand| each_register(operand, &mut read));
         let then = now.max(issue).plus(group_wait(i));
         kinds[index].wait = then.minus(now);
+        kinds[index].polls = polls;
         now = then;
         let done = issue.plus(latency(&kinds[index]));
         for operand in &i.operands[..results] {
-            each_register(operand, &mut |register| ready[register] = done);
+            each_register(operand, &mut |register| {
+                ready[register] = done;
+                polled[register] = is_poll(i);
+            });
         }
     }
+}
+
+/// A strong read of global memory.
+fn is_poll(i: &Instruction) -> bool {
+    let is = |modifier: &str| i.modifiers.iter().any(|m| m == modifier);
+    let strong = is("volatile") || is("relaxed") || is("acquire");
+    i.opcode == "ld" && strong && !is("shared") && !is("shared::cta") && !is("local")
 }
 
 /// A wait for all but n groups of asynchronous copies: copies are issued that many groups ahead, so
@@ -152,6 +169,9 @@ mod tests {
         assert_eq!(wait(barrier), Time { trips: 2.0, clocks: 0.0 });
         let pending = "ld.global.f32 %f1, [%d1]; @%p1 bra end; add.f32 %f3, %f1, %f1; end:";
         assert_eq!(wait(pending), Time { trips: 1.0, clocks: 0.0 });
+        // A poll is marked where it is waited for.
+        let text = "ld.volatile.global.f32 %f1, [%d1]; add.f32 %f2, %f1, %f1;";
+        assert_eq!(wait(text), Time { trips: 1.0, clocks: 0.0 });
         let stages = "cp.async.wait_group 3;";
         assert_eq!(wait(stages), Time { trips: 0.25, clocks: 0.0 });
     }
