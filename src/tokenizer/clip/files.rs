@@ -12,11 +12,14 @@ use crate::error::{Error, Result};
 /// Longest file that is read; CLIP's tokenizer.json has 2.2 MB.
 const MAX_BYTES: u64 = 64 << 20;
 
+/// Two tokens that are merged.
+type Pair = (String, String);
+
 pub(super) struct Files {
     pub vocabulary_path: PathBuf,
     pub vocabulary: HashMap<String, u32>,
     pub merges_path: PathBuf,
-    pub merges: Vec<(String, String)>,
+    pub merges: Vec<Pair>,
     pub special: SpecialTokens,
     pub added: Vec<AddedToken>, // in the order they are added: of those with one text, the last holds
 }
@@ -170,7 +173,7 @@ fn same(a: &AddedToken, b: &AddedToken) -> bool {
 }
 
 impl Bpe {
-    fn parts(self, path: &Path) -> Result<(HashMap<String, u32>, Vec<(String, String)>)> {
+    fn parts(self, path: &Path) -> Result<(HashMap<String, u32>, Vec<Pair>)> {
         let class = self.class.as_deref().unwrap_or("BPE");
         let suffix = self.end_of_word_suffix.as_deref().unwrap_or("");
         if class != "BPE" || suffix != "</w>" {
@@ -189,7 +192,7 @@ impl Bpe {
     }
 }
 
-fn merge_lines(path: &Path) -> Result<Vec<(String, String)>> {
+fn merge_lines(path: &Path) -> Result<Vec<Pair>> {
     let bytes = read(path)?;
     let text = String::from_utf8(bytes)
         .map_err(|e| Error::model(path, format!("not UTF-8 text ({e}); fetch it again")))?;
@@ -206,7 +209,7 @@ fn merge_lines(path: &Path) -> Result<Vec<(String, String)>> {
     lines.map(merge).collect()
 }
 
-fn pair(line: &str) -> Option<(String, String)> {
+fn pair(line: &str) -> Option<Pair> {
     let (a, b) = line.split_once(' ')?;
     let whole = !a.is_empty() && !b.is_empty() && !b.contains(' ');
     whole.then(|| (a.into(), b.into()))
