@@ -7,12 +7,18 @@ step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 step "the CUDA compiler, for the kernels and the simulator's fixtures"
 python3 tools/ptxsim/scripts/nvrtc.py fetch --into target/nvrtc
 
+step "CLIP's vocabulary, for its tokenizer"
+python3 scripts/clip_vocabulary.py --into target/clip
+
 step "formatting and lints"
 cargo fmt --all --check
 cargo clippy --workspace --all-targets --locked -- --deny warnings
 
 step "tests, debug build"
 cargo test --workspace --locked
+
+step "CLIP's tokenizer against transformers'"
+cargo test --locked --test clip_vocabulary
 
 step "the kernels on other GPU generations, under other schedules"
 for machine in a100:1 rtx4090:2 rtx5090:3 h100:4; do

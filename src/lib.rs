@@ -19,6 +19,7 @@ pub mod decode;
 pub mod device;
 mod engine;
 mod error;
+pub mod hub;
 pub mod image;
 pub mod models;
 pub mod ops;

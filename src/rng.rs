@@ -3,6 +3,9 @@
 //! A draw depends only on (seed, stage, step, purpose, position, token), never on the order in
 //! which draws are made, so any backend, thread count or batch makes the same ones. The logarithm
 //! is our own sequence of correctly rounded operations: bit-identical wherever IEEE 754 holds.
+//! [`torch`] is PyTorch's generator, for its tokens from its seeds.
+
+pub mod torch;
 
 /// What a draw is for, so that no two uses share a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 //!
 //! Normalising and splitting are the `tokenizers` crate's. The vocabulary is ours: the crate
 //! allocates two strings for every one of 30,000 tokens, which takes longer than all the rest of
-//! loading a model.
+//! loading a model. CLIP's tokenizer is in [`clip`].
 
+pub mod clip;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
@@ -34,7 +35,7 @@ pub struct Tokenizer {
 /// A prompt as the text encoder reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// `[CLS]`, the tokens, `[SEP]`.
+    /// `[CLS]` or CLIP's start, the tokens, `[SEP]` or its end.
     pub ids: Vec<u32>,
     /// Tokens at the end of the prompt that found no room.
     pub truncated: usize,

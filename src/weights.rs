@@ -1,4 +1,4 @@
-//! Weights: a memory-mapped safetensors file, its tensors asked for by name and shape where they
+//! Weights: memory-mapped safetensors files, their tensors asked for by name and shape where they
 //! are used.
 //!
 //! A missing tensor, a wrong shape or dtype, a NaN or infinity, and ([`Weights::finish`]) a tensor
@@ -30,10 +30,9 @@ use crate::tensor::Tensor;
 const MAX_HEADER: u64 = 8 << 20;
 const LENGTH: usize = size_of::<u64>(); // the header's length precedes it
 
-/// One safetensors file.
+/// One safetensors file, or the shards of one.
 pub struct Weights {
     path: PathBuf,
-    bytes: Arc<Bytes>,
     tensors: BTreeMap<String, Entry>,
 }
 
@@ -53,7 +52,13 @@ impl Deref for Bytes {
     }
 }
 
+struct File {
+    path: PathBuf,
+    bytes: Bytes,
+}
+
 struct Entry {
+    file: Arc<File>,
     dtype: Dtype,
     shape: Vec<usize>,
     range: Range<usize>, // of the file
@@ -105,6 +110,26 @@ impl Weights {
         Self::new(path, Bytes::Mapped(map))
     }
 
+    /// Maps the shards of a checkpoint, files of one folder, as if they were one. No two may hold
+    /// tensors of the same name.
+    pub fn open_shards(paths: &[impl AsRef<Path>]) -> Result<Self> {
+        let (first, rest) = paths.split_first().expect("a checkpoint of at least one file");
+        let mut weights = Self::open(first)?;
+        for path in rest {
+            for (name, entry) in Self::open(path)?.tensors {
+                if let Some(other) = weights.tensors.get(&name) {
+                    let found = format!("one in {} too", other.file.path.display());
+                    return Err(tensor_error(&entry.file.path, &name, "one of that name", found));
+                }
+                weights.tensors.insert(name, entry);
+            }
+        }
+        if let (false, Some(folder)) = (rest.is_empty(), first.as_ref().parent()) {
+            weights.path = folder.into();
+        }
+        Ok(weights)
+    }
+
     /// Reads a checkpoint that is already in memory; `name` stands for its path in errors.
     pub fn from_bytes(name: impl AsRef<Path>, bytes: Vec<u8>) -> Result<Self> {
         Self::new(name.as_ref(), Bytes::Owned(bytes))
@@ -122,22 +147,23 @@ impl Weights {
         let (header, metadata) =
             SafeTensors::read_metadata(&bytes).map_err(|e| malformed(path, e.to_string()))?;
         let data = LENGTH + header;
+        let file = Arc::new(File { path: path.into(), bytes });
         let tensors = metadata.tensors().into_iter().map(|(name, info)| {
             let (start, end) = info.data_offsets; // validated: in order, without gaps, to the end
             let shape = info.shape.clone();
             let range = data + start..data + end;
-            (name, Entry { dtype: info.dtype, shape, range, used: false })
+            (name, Entry { file: file.clone(), dtype: info.dtype, shape, range, used: false })
         });
         let tensors = tensors.collect();
-        Ok(Weights { path: path.into(), bytes: Arc::new(bytes), tensors })
+        Ok(Weights { path: path.into(), tensors })
     }
 
-    /// The file.
+    /// The file, or the folder of the shards.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Every tensor of the file, by name.
+    /// Every tensor, by name.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = TensorInfo<'_>> {
         self.tensors.iter().map(|(name, entry)| TensorInfo {
             name,
@@ -279,7 +305,7 @@ impl Weights {
             Dtype::I8 => Ok(Encoding::Int8(self.scales(name, shape)?)),
             _ => Err(self.error(name, wanted(), entry.describe())),
         };
-        Ok(Stored { encoding: encoding?, bytes: &self.bytes[entry.range.clone()] })
+        Ok(Stored { encoding: encoding?, bytes: &entry.file.bytes[entry.range.clone()] })
     }
 
     /// The factors of an int8 tensor's rows.
@@ -292,7 +318,7 @@ impl Weights {
                 Err(self.error(&name, wanted(), entry.describe()))
             }
             Some(entry) => {
-                let bytes = &self.bytes[entry.range.clone()];
+                let bytes = &entry.file.bytes[entry.range.clone()];
                 let mut scales = Vec::with_capacity(rows);
                 Stored { encoding: Encoding::F32, bytes }.append_f32(&mut scales);
                 match first_non_finite_f32(&scales) {
@@ -321,12 +347,22 @@ impl Weights {
     }
 
     fn error(&self, name: &str, expected: impl Into<String>, found: impl Into<String>) -> Error {
-        Error::Tensor {
-            path: self.path.clone(),
-            tensor: name.into(),
-            expected: expected.into(),
-            found: found.into(),
-        }
+        let path = self.tensors.get(name).map_or(&self.path, |entry| &entry.file.path);
+        tensor_error(path, name, expected, found)
+    }
+}
+
+fn tensor_error(
+    path: &Path,
+    name: &str,
+    expected: impl Into<String>,
+    found: impl Into<String>,
+) -> Error {
+    Error::Tensor {
+        path: path.into(),
+        tensor: name.into(),
+        expected: expected.into(),
+        found: found.into(),
     }
 }
 

@@ -61,7 +61,7 @@ fn dependencies_point_one_way() {
             &["cpu", "cuda", "models", "decode", "pipeline", "ops", "vq", "text", "weights"],
         ),
         ("src/tensor.rs", &["cpu", "cuda", "models", "device", "ops", "weights", "pipeline"]),
-        ("src/rng.rs", &["cpu", "cuda", "models", "device", "ops", "weights", "tensor"]),
+        ("src/rng", &["cpu", "cuda", "models", "device", "ops", "weights", "tensor"]),
     ];
     let sources = files("src", "rs");
     for (place, forbidden) in rules {

@@ -1,20 +1,18 @@
 //! A table decoded row by row, as it is looked up.
 
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use half::bf16;
 
 use super::convert::{Encoding, Stored};
-use super::{Bytes, Weights, scale_of};
+use super::{File, Weights, scale_of};
 use crate::error::{Error, Result};
 
 /// An embedding that stays as it is stored, in the map; see [`Weights::rows`].
 pub struct Rows {
-    path: PathBuf,
     name: String,
-    bytes: Arc<Bytes>,
+    file: Arc<File>,
     range: Range<usize>, // of the file
     encoding: Encoding,
     shape: [usize; 2],
@@ -34,9 +32,8 @@ impl Weights {
             self.bf16(name, &shape)?;
         }
         Ok(Rows {
-            path: self.path.clone(),
             name: name.into(),
-            bytes: self.bytes.clone(),
+            file: self.tensors[name].file.clone(),
             range: self.tensors[name].range.clone(),
             encoding: self.stored(name, &shape)?.encoding,
             shape,
@@ -53,14 +50,14 @@ impl Rows {
     /// The rows `ids`, bf16 `[ids, cols]`.
     pub fn gather(&self, ids: &[u32]) -> Result<Vec<bf16>> {
         let [rows, cols] = self.shape;
-        let table = &self.bytes[self.range.clone()];
+        let table = &self.file.bytes[self.range.clone()];
         let row_bytes = table.len() / rows.max(1);
         let mut out = Vec::with_capacity(ids.len() * cols);
         for &id in ids {
             let row = id as usize;
             if row >= rows {
                 return Err(Error::Tensor {
-                    path: self.path.clone(),
+                    path: self.file.path.clone(),
                     tensor: self.name.clone(),
                     expected: format!("a row for the tokenizer's id {id}"),
                     found: format!("{rows} rows"),

@@ -276,3 +276,36 @@ fn empty_tensors_do_no_harm() {
     weights.finish().unwrap();
     assert!(Weights::from_bytes("test.safetensors", file(&[])).unwrap().finish().is_ok());
 }
+
+#[test]
+fn shards_are_read_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, tensors: &[(&str, &str, &[usize], Vec<u8>)]| {
+        let path = folder.path().join(name);
+        fs::write(&path, file(tensors)).unwrap();
+        path
+    };
+    let a = write("1.safetensors", &[("a", "F32", &[2], f32s(&[1.0, 2.0]))]);
+    let b = write(
+        "2.safetensors",
+        &[("b", "F32", &[2], f32s(&[3.0, f32::NAN])), ("t", "F32", &[2, 1], f32s(&[5.0, 6.0]))],
+    );
+    let c = write(
+        "3.safetensors",
+        &[("c", "F32", &[1], f32s(&[4.0])), ("a", "F32", &[1], f32s(&[7.0]))],
+    );
+
+    let mut weights = Weights::open_shards(&[&a, &b]).unwrap();
+    assert_eq!(weights.path(), folder.path());
+    assert_eq!(weights.tensors().map(|t| t.name.to_owned()).collect::<Vec<_>>(), ["a", "b", "t"]);
+    assert_eq!(weights.floats("a", &[2]).unwrap(), [1.0, 2.0]);
+    let table = weights.rows("t", [2, 1]).unwrap();
+    assert_eq!(table.gather(&[1]).unwrap(), [bf16::from_f32(6.0)]);
+    holds(table.gather(&[2]).unwrap_err().to_string(), &["2.safetensors", "'t'"]);
+    holds(weights.floats("b", &[2]).unwrap_err().to_string(), &["2.safetensors", "'b'", "[1]"]);
+    let missing = weights.floats("c", &[1]).unwrap_err().to_string();
+    holds(missing, &[&folder.path().display().to_string(), "'c'", "no tensor of that name"]);
+    let twice = Weights::open_shards(&[&a, &b, &c]).err().expect("a twice").to_string();
+    holds(twice, &["3.safetensors", "'a'", "1.safetensors too"]);
+    assert_eq!(Weights::open_shards(&[&a]).unwrap().path(), a);
+}
