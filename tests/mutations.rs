@@ -83,8 +83,8 @@ const MUTATIONS: &[Mutation] = &[
     mutation(
         "gemm: one row past the last is stored",
         GEMM,
-        "if (row0 + row < m && column0",
-        "if (row0 + row <= m && column0",
+        "i * DOWN < m) epilogue.store(",
+        "i * DOWN <= m) epilogue.store(",
     ),
     mutation(
         "gemm: barrier dropped before sums replace the stages",
