@@ -104,9 +104,11 @@ fn one(
             let flag = if cubin { "--ptxas-options=-v" } else { "-lineinfo" };
             let file = format!("{unit}.cu");
             let (bytes, log) = compiler.compile(&file, text, folder, &arch, &[flag])?;
-            // Another build may do the same: each writes a file of its own, and the last name wins.
+            // Other threads and other builds do the same at the same time: each writes a file whose name is
+            // its own, and the last to rename it wins. Both files are read together, so the log comes last.
             for (path, bytes) in [(&kept, &bytes[..]), (&kept_log, log.as_bytes())] {
-                let own = path.with_extension(format!("{}", std::process::id()));
+                let mut own = path.clone().into_os_string();
+                own.push(format!(".{}", std::process::id()));
                 fs::write(&own, bytes)
                     .and_then(|()| fs::rename(&own, path))
                     .map_err(|e| format!("{}: {e}", path.display()))?;
