@@ -2,15 +2,18 @@
 //!
 //! With a CUDA compiler (`build/nvrtc.rs` says where it is looked for) the sources are compiled for every
 //! architecture of `build/images.rs`; without one, the committed PTX in `kernels/ptx` is used, and must have
-//! been made from these very sources. `scripts/ptx.sh` renews it.
+//! been made from these very sources. `scripts/ptx.sh` renews it. It is compressed: as text it would weigh ten
+//! times as much, and nobody reads it (`gzip -dc` does).
 
 #[path = "build/images.rs"]
 mod images;
 #[path = "build/nvrtc.rs"]
 mod nvrtc;
 
+use flate2::read::GzDecoder;
 use images::Image;
 use std::fmt::Write;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -128,8 +131,11 @@ fn committed(
     stamp: &str,
 ) -> Result<Vec<Image>, String> {
     let read = |(name, _): (&str, &str)| {
-        let path = kernels.join("ptx").join(format!("{name}.ptx"));
-        let ptx = read(&path)?;
+        let path = kernels.join("ptx").join(format!("{name}.ptx.gz"));
+        let mut ptx = String::new();
+        fs::File::open(&path)
+            .and_then(|file| GzDecoder::new(file).read_to_string(&mut ptx))
+            .map_err(|e| format!("{}: {e}", path.display()))?;
         if !ptx.starts_with(stamp) {
             return Err(format!(
                 "{} was made from other kernel sources than these, and there is no CUDA compiler here to make it \

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Fuzzes every target for SECONDS (60 unless given), both at once: fuzz/run.sh [SECONDS]
+# Fuzzes every target for SECONDS (60 unless given), both at once: fuzz/run.sh [SECONDS] [SEED]
 #
+# The same seed tries the same inputs, as far as the time reaches; another looks elsewhere.
 # Needs cargo and a C++ compiler (libFuzzer itself), no nightly and no cargo-fuzz: coverage
 # instrumentation is a pass of stable rustc's LLVM. A failing input stays in fuzz/artifacts;
 # repeat it with: fuzz/target/HOST/debug/TARGET fuzz/artifacts/TARGET-crash-…
 set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-60}
+seed=${2:-1}
 host=$(rustc -vV | sed -n 's/^host: //p')
 
 RUSTFLAGS="--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module \
@@ -21,7 +23,7 @@ declare -A running
 for target in checkpoint request; do
     mkdir -p "corpus/$target"
     "target/$host/debug/$target" "corpus/$target" "seeds/$target" \
-        -max_total_time="$seconds" -max_len=16384 -timeout=10 -rss_limit_mb=1024 \
+        -seed="$seed" -max_total_time="$seconds" -max_len=16384 -timeout=10 -rss_limit_mb=1024 \
         -dict=json.dict -artifact_prefix="artifacts/$target-" -print_final_stats=1 \
         >"artifacts/$target.log" 2>&1 &
     running[$target]=$!

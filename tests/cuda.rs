@@ -294,8 +294,10 @@ fn committed_ptx_is_of_these_sources() {
     let (origin, kernels) = Cuda::kernels();
     let mut seen = 0;
     for (name, ptx) in kernels {
-        let path = format!("{}/kernels/ptx/{name}.ptx", env!("CARGO_MANIFEST_DIR"));
-        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        let path = format!("{}/kernels/ptx/{name}.ptx.gz", env!("CARGO_MANIFEST_DIR"));
+        let committed = std::fs::File::open(&path)
+            .and_then(|file| std::io::read_to_string(flate2::read::GzDecoder::new(file)));
+        let committed = committed.unwrap_or_default();
         let stamp = |text: &str| text.lines().next().unwrap_or_default().to_owned();
         assert_eq!(stamp(&committed), stamp(&ptx), "{path} is stale: run scripts/ptx.sh");
         if origin.contains("NVRTC 13.0") {
