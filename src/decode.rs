@@ -43,6 +43,10 @@ pub struct StepPlan {
     pub guidance: f32,
     /// Multiplies the Gumbel noise on the confidences.
     pub noise: f32,
+    /// Temperature of the token distribution; 0 is greedy.
+    pub token_temperature: f32,
+    /// Tokens are drawn from the `top_k` largest logits; 0 means all.
+    pub top_k: usize,
 }
 
 impl StepPlan {
@@ -57,10 +61,16 @@ impl StepPlan {
 ///
 /// After step i of N, `⌊masked·cos(π/2·(i+1)/N)⌋` positions stay masked, clamped to
 /// `[1, unknown − 1]`, and none after the last.
-pub fn plan(masked: usize, options: &DecodeOptions) -> Vec<StepPlan> {
+///
+/// # Errors
+/// [`Error::Option`] when there are more steps than masked positions.
+pub fn plan(masked: usize, options: &DecodeOptions) -> Result<Vec<StepPlan>> {
     let n = options.steps;
+    if n > masked {
+        return Err(Error::option("steps", n, format!("1 to {masked}, the grid's masked tokens")));
+    }
     let mut unknown = masked;
-    (0..n)
+    let steps = (0..n)
         .map(|i| {
             let done = (i + 1) as f64 / n as f64;
             let ratio = (std::f64::consts::FRAC_PI_2 * done).cos();
@@ -74,11 +84,14 @@ pub fn plan(masked: usize, options: &DecodeOptions) -> Vec<StepPlan> {
                 guidance: options.guidance_start
                     + (options.guidance - options.guidance_start) * along,
                 noise: options.temperature * (1.0 - done as f32),
+                token_temperature: options.token_temperature,
+                top_k: options.top_k,
             };
             unknown = remaining;
             step
         })
-        .collect()
+        .collect();
+    Ok(steps)
 }
 
 /// What a step callback sees.
@@ -134,41 +147,35 @@ impl<B> Masked<B> {
     }
 }
 
-/// Runs the loop until nothing is masked; returns the time of each step.
+/// Runs the steps of `plan`, which begins with all that is masked; returns the time of each.
 pub fn decode<D: Device>(
     device: &D,
     model: &mut impl MaskedModel<D>,
     masked: &mut Masked<D::Buffer>,
-    options: &DecodeOptions,
+    plan: &[StepPlan],
     stage: Stage,
     on_step: Option<&mut OnStep<'_>>,
 ) -> Result<Vec<Duration>> {
-    let unknown = masked.positions.shape().elements();
-    if options.steps > unknown {
-        let expected = format!("1 to {unknown}, the masked tokens of the {} grid", stage.name);
-        return Err(Error::option("steps", options.steps, expected));
-    }
-    let steps = plan(unknown, options);
     let mut run = |masked: &mut _, index: usize| -> Result<[D::Mark; 2]> {
         let start = device.mark()?;
-        step(device, model, masked, options, stage, (index, &steps[index]))?;
+        step(device, model, masked, stage, (index, &plan[index]))?;
         Ok([start, device.mark()?])
     };
-    let mut marks: Vec<[D::Mark; 2]> = Vec::with_capacity(steps.len());
+    let mut marks: Vec<[D::Mark; 2]> = Vec::with_capacity(plan.len());
     match on_step {
         // Nobody looks between the steps.
         None => {
-            let all = || (0..steps.len()).map(|index| run(masked, index)).collect();
+            let all = || (0..plan.len()).map(|index| run(masked, index)).collect();
             marks = device.together(all)?;
         }
         Some(on_step) => {
-            for index in 0..steps.len() {
+            for index in 0..plan.len() {
                 let [start, end] = device.together(|| run(masked, index))?;
                 let tokens = device.download::<u32>(&masked.tokens)?;
                 let seen = Step {
                     stage: stage.name,
                     step: index,
-                    steps: steps.len(),
+                    steps: plan.len(),
                     grid: stage.grid,
                     tokens: &tokens,
                     mask_token: stage.mask_token,
@@ -189,7 +196,6 @@ fn step<D: Device>(
     device: &D,
     model: &mut impl MaskedModel<D>,
     masked: &mut Masked<D::Buffer>,
-    options: &DecodeOptions,
     stage: Stage,
     (index, step): (usize, &StepPlan),
 ) -> Result<()> {
@@ -202,8 +208,8 @@ fn step<D: Device>(
     let logits = model.logits(device, masked, step.batch())?; // [batch*masked, codebook]
     let sampling = Sampling {
         guidance: step.guidance,
-        temperature: options.token_temperature,
-        top_k: options.top_k,
+        temperature: step.token_temperature,
+        top_k: step.top_k,
         noise,
     };
     ops::guide_and_sample(device, masked, logits, sampling)?;
@@ -237,7 +243,7 @@ mod tests {
     fn every_plan_decodes_everything_and_something_in_each_step() {
         for masked in [1, 2, 7, 64, 256, 4096] {
             for steps in (1..=masked).filter(|s| masked < 300 || s % 97 == 1) {
-                let plan = plan(masked, &options(steps));
+                let plan = plan(masked, &options(steps)).unwrap();
                 assert_eq!((plan.len(), plan[0].masked), (steps, masked));
                 assert_eq!(plan.last().map(|s| s.remaining), Some(0));
                 assert!(plan.iter().all(|s| s.remaining < s.masked));
@@ -248,16 +254,23 @@ mod tests {
 
     #[test]
     fn cosine_schedule_of_twelve_steps_over_256_tokens() {
-        let left: Vec<usize> = plan(256, &options(12)).iter().map(|s| s.remaining).collect();
+        let left: Vec<usize> =
+            plan(256, &options(12)).unwrap().iter().map(|s| s.remaining).collect();
         assert_eq!(left, [253, 247, 236, 221, 203, 181, 155, 128, 97, 66, 33, 0]);
     }
 
     #[test]
     fn guidance_rises_linearly_and_noise_falls_to_zero() {
-        let plan = plan(64, &options(5));
+        let plan = plan(64, &options(5)).unwrap();
         let guidance: Vec<f32> = plan.iter().map(|s| s.guidance).collect();
         assert_eq!(guidance, [1.0, 1.5, 2.0, 2.5, 3.0]);
         assert_eq!((plan[0].batch(), plan[1].batch()), (1, 2));
         assert!((plan[0].noise - 1.6).abs() < 1e-6 && plan[4].noise == 0.0);
+    }
+
+    #[test]
+    fn more_steps_than_masked_tokens_are_refused() {
+        let error = plan(16, &options(17)).unwrap_err().to_string();
+        assert!(error.contains("steps: 17") && error.contains("1 to 16"), "{error}");
     }
 }

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::config::Config;
 use crate::cpu::Cpu;
 use crate::cuda::Cuda;
 use crate::decode::{OnStep, Step};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::hub;
 use crate::image::Image;
-use crate::pipeline::{Generated, Pipeline};
+use crate::muse::Parts;
+use crate::pipeline::{Family, Generated, Pipeline};
 use crate::request::{Request, Size};
 use crate::trace::{Event, Traced};
 
@@ -82,7 +83,6 @@ pub struct Engine {
     pipeline: Box<dyn Stages>,
     /// Why the device is this one, when it was ours to choose.
     reason: Option<String>,
-    path: PathBuf,
     load: Duration,
     hash: OnceLock<String>,
 }
@@ -92,27 +92,32 @@ trait Stages: Send + Sync {
     fn generate(&self, request: &Request, on_step: Option<&mut OnStep<'_>>) -> Result<Generated>;
     fn preview(&self, step: &Step<'_>) -> Result<Image>;
     fn encode(&self, image: &Image, size: Size) -> Result<Vec<u32>>;
-    fn config(&self) -> &Config;
+    fn name(&self) -> &str;
+    fn files(&self) -> &[(String, PathBuf)];
     fn device(&self) -> String;
     fn start_trace(&self, hashes: bool);
     fn stop_trace(&self) -> Vec<Event>;
 }
 
-impl<D: Device> Stages for Pipeline<Traced<D>> {
+impl<D: Device, F: Family<Traced<D>>> Stages for Pipeline<Traced<D>, F> {
     fn generate(&self, request: &Request, on_step: Option<&mut OnStep<'_>>) -> Result<Generated> {
         Pipeline::generate(self, request, on_step)
     }
 
     fn preview(&self, step: &Step<'_>) -> Result<Image> {
-        Pipeline::preview(self, step.grid, step.tokens, step.mask_token)
+        Pipeline::preview(self, step)
     }
 
     fn encode(&self, image: &Image, size: Size) -> Result<Vec<u32>> {
         self.encode_image(image, size)
     }
 
-    fn config(&self) -> &Config {
-        &self.config
+    fn name(&self) -> &str {
+        self.family.name()
+    }
+
+    fn files(&self) -> &[(String, PathBuf)] {
+        self.family.files()
     }
 
     fn device(&self) -> String {
@@ -129,20 +134,20 @@ impl<D: Device> Stages for Pipeline<Traced<D>> {
 }
 
 impl Engine {
-    /// Loads the model directory `path`.
+    /// Loads the model directory `path`; what it holds says which family it is of.
     ///
     /// # Errors
     /// [`Error::Model`] or [`Error::Tensor`] when the directory is not a usable model,
     /// [`Error::Device`] when the device asked for cannot be used.
     pub fn load(path: impl AsRef<Path>, options: EngineOptions) -> Result<Self> {
         let start = Instant::now();
-        let path = path.as_ref().to_path_buf();
+        let path = path.as_ref();
         let (gpu, reason) = options.device.gpu()?;
-        let pipeline: Box<dyn Stages> = match gpu {
-            Some(gpu) => Box::new(Pipeline::load(Traced::new(gpu), &path)?),
-            None => Box::new(Pipeline::load(Traced::new(Cpu::new(options.threads)?), &path)?),
+        let pipeline = match gpu {
+            Some(gpu) => stages(gpu, path)?,
+            None => stages(Cpu::new(options.threads)?, path)?,
         };
-        Ok(Engine { pipeline, reason, path, load: start.elapsed(), hash: OnceLock::new() })
+        Ok(Engine { pipeline, reason, load: start.elapsed(), hash: OnceLock::new() })
     }
 
     /// Makes one image. The same request gives the same image on any number of threads.
@@ -168,9 +173,9 @@ impl Engine {
         self.pipeline.encode(image, size)
     }
 
-    /// The model's configuration.
-    pub fn config(&self) -> &Config {
-        self.pipeline.config()
+    /// What the model is called.
+    pub fn name(&self) -> &str {
+        self.pipeline.name()
     }
 
     /// The device, in words.
@@ -200,21 +205,27 @@ impl Engine {
         if let Some(hash) = self.hash.get() {
             return Ok(hash);
         }
-        let hash = hash_model(&self.path)?;
+        let hash = hash_model(self.pipeline.files())?;
         Ok(self.hash.get_or_init(|| hash))
     }
 }
 
-/// BLAKE3 over the model's files in a fixed order, each preceded by its name.
-fn hash_model(path: &Path) -> Result<String> {
+/// The model directory's pipeline, of the family that its files are of.
+fn stages<D: Device + 'static>(device: D, path: &Path) -> Result<Box<dyn Stages>> {
+    if hub::is_folder(path) {
+        let problem = "an aMUSEd model, a family that cannot be run yet; expected a directory with \
+                       Muse's config.json";
+        return Err(Error::model(path, problem));
+    }
+    Ok(Box::new(Pipeline::<_, Parts<_>>::load(Traced::new(device), path)?))
+}
+
+/// BLAKE3 over the model's files in their order, each preceded by its name.
+fn hash_model(files: &[(String, PathBuf)]) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    for file in crate::config::FILES {
-        let file_path = path.join(file);
-        if !file_path.exists() {
-            continue; // super-res is optional
-        }
-        hasher.update(file.as_bytes());
-        hasher.update_mmap_rayon(&file_path).map_err(Error::io(&file_path, "hashing"))?;
+    for (name, path) in files {
+        hasher.update(name.as_bytes());
+        hasher.update_mmap_rayon(path).map_err(Error::io(path, "hashing"))?;
     }
     Ok(hasher.finalize().to_hex()[..16].to_string())
 }

@@ -85,6 +85,12 @@ struct Shards {
     weight_map: BTreeMap<String, String>,
 }
 
+/// Whether `path` is laid out as the hub publishes a pipeline or caches its repository.
+pub fn is_folder(path: impl AsRef<Path>) -> bool {
+    let path = path.as_ref();
+    path.join("model_index.json").is_file() || path.join("snapshots").is_dir()
+}
+
 impl Folder {
     /// Reads and checks a folder's configs and finds its weights: those of `variant`, or in full
     /// precision where they are there and else in half.

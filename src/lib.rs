@@ -22,6 +22,7 @@ mod error;
 pub mod hub;
 pub mod image;
 pub mod models;
+mod muse;
 pub mod ops;
 pub mod pipeline;
 pub mod request;

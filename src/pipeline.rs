@@ -6,39 +6,76 @@
 //! text, coarse tokens, all-[MASK] grid ──super-res decode loop──▶ fine tokens [2h, 2w]
 //! tokens ──codebook lookup + VQ decoder──▶ RGB8 [H, W, 3]
 //! ```
+//!
+//! What differs between families of models is behind the trait `Family`; `src/muse.rs` has the two
+//! stages above. All else, the decode loop above all, is written once, here and in [`crate::decode`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::Config;
-use crate::decode::{DecodeOptions, OnStep, Stage, decode};
+use crate::decode::{DecodeOptions, OnStep, Stage, Step, StepPlan, decode, plan};
 use crate::device::{Device, Masked};
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::models::muse::{Muse, Text};
-use crate::request;
-use crate::request::Request;
-use crate::text::bert::Bert;
-use crate::tokenizer::Tokenizer;
+use crate::models::MaskedModel;
+use crate::request::{Request, Size};
+use crate::tensor::Tensor;
 use crate::vq::Vq;
-use crate::weights::Weights;
 
-/// A transformer with the tokenizer of its grid.
-struct Level<D: Device> {
-    model: Muse<D>,
-    vq: Vq<D>,
-    grid: [usize; 2],
-    defaults: DecodeOptions,
+/// One stage of a family: a token grid, its VQ tokenizer, and how it is decoded.
+pub(crate) struct Level<D: Device> {
+    /// `"base"` or `"superres"`.
+    pub name: &'static str,
+    /// Rows and columns.
+    pub grid: [usize; 2],
+    /// The id that stands for a masked token.
+    pub mask_token: u32,
+    /// What a request leaves open.
+    pub defaults: DecodeOptions,
+    /// Pixels to tokens and back.
+    pub vq: Vq<D>,
 }
 
-/// All models of one checkpoint on one device.
-pub(crate) struct Pipeline<D: Device> {
+/// The models of one checkpoint, of one family, on one device.
+pub(crate) trait Family<D: Device>: Send + Sync + Sized {
+    /// The encoded prompts: what [`Family::prepare`] conditions on.
+    type Text;
+
+    /// Loads the checkpoint in directory `path`.
+    fn load(device: &D, path: &Path) -> Result<Self>;
+
+    /// What the model is called in reports and image files.
+    fn name(&self) -> &str;
+
+    /// Every file of the model that decides about images, in a fixed order: its name and its path.
+    fn files(&self) -> &[(String, PathBuf)];
+
+    /// The stages, coarse to fine; at least one.
+    fn levels(&self) -> &[Level<D>];
+
+    /// Encodes the prompt, and what guidance leads away from ("" is the unconditional text).
+    fn encode_text(&self, device: &D, prompt: &str, negative: &str) -> Result<Self::Text>;
+
+    /// The transformer of stage number `level`, with everything computed that is constant for one image.
+    /// `coarse` u32 `[cells]` is the finished grid of the stage before it.
+    fn prepare<'a>(
+        &'a self,
+        device: &D,
+        level: usize,
+        text: &Self::Text,
+        coarse: Option<&Tensor<D::Buffer>>,
+    ) -> Result<impl MaskedModel<D> + 'a>;
+
+    /// The steps that decode `masked` positions of stage number `level`.
+    fn plan(&self, _level: usize, masked: usize, options: &DecodeOptions) -> Result<Vec<StepPlan>> {
+        plan(masked, options)
+    }
+}
+
+/// A family's models, and how an image is made with them.
+pub(crate) struct Pipeline<D: Device, F> {
     pub(crate) device: D,
-    pub(crate) config: Config,
-    tokenizer: Tokenizer,
-    text_encoder: Bert<D>,
-    base: Level<D>,
-    superres: Option<Level<D>>,
+    pub(crate) family: F,
 }
 
 /// Where the time of one generation went.
@@ -78,42 +115,18 @@ pub struct Generated {
     pub timings: Timings,
 }
 
-impl<D: Device> Pipeline<D> {
-    /// Loads the checkpoint in directory `path`, its parts in parallel.
+/// What one stage of one image made, and the time it took.
+struct Finished<D: Device> {
+    masked: Masked<D::Buffer>,
+    steps: Vec<Duration>,
+    end: D::Mark,
+}
+
+impl<D: Device, F: Family<D>> Pipeline<D, F> {
+    /// Loads the checkpoint in directory `path`.
     pub(crate) fn load(device: D, path: &Path) -> Result<Self> {
-        let config = Config::read(path)?;
-        let open = |file: &str| Weights::open(path.join(file));
-        let d = &device;
-        let (text, image) = std::thread::scope(|scope| {
-            let text = scope.spawn(|| -> Result<_> {
-                let tokenizer = Tokenizer::open(path.join("tokenizer.json"))?;
-                let weights = open("text_encoder.safetensors")?;
-                Ok((tokenizer, Bert::load(d, weights, &config.text_encoder)?))
-            });
-            let image = || -> Result<_> {
-                let base = Level {
-                    model: Muse::load(d, open("base.safetensors")?, &config.base)?,
-                    vq: Vq::load(d, open("vq_base.safetensors")?, &config.vq_base)?,
-                    grid: config.base.grid,
-                    defaults: config.base.decode,
-                };
-                let Some((model, vq)) = config.superres.as_ref().zip(config.vq_superres.as_ref())
-                else {
-                    return Ok((base, None));
-                };
-                let superres = Level {
-                    model: Muse::load(d, open("superres.safetensors")?, model)?,
-                    vq: Vq::load(d, open("vq_superres.safetensors")?, vq)?,
-                    grid: model.grid,
-                    defaults: model.decode,
-                };
-                Ok((base, Some(superres)))
-            };
-            let image = image();
-            (text.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), image)
-        });
-        let ((tokenizer, text_encoder), (base, superres)) = (text?, image?);
-        Ok(Pipeline { device, config, tokenizer, text_encoder, base, superres })
+        let family = F::load(&device, path)?;
+        Ok(Pipeline { device, family })
     }
 
     /// Makes one image.
@@ -124,95 +137,99 @@ impl<D: Device> Pipeline<D> {
     ) -> Result<Generated> {
         request.validate()?;
         let device = &self.device;
-        let superres = self.superres.as_ref().filter(|_| request.size == request::Size::Full);
-        let base_options = request.base.over(&self.base.defaults);
-        let superres_options = superres.map(|level| request.superres.over(&level.defaults));
 
         let start = device.mark()?;
-        let text = self.encode_text(request)?;
+        let text = self.family.encode_text(device, &request.prompt, &request.negative)?;
 
         let text_done = device.mark()?;
-        let (base, base_steps) =
-            self.base.run(device, &text, None, &base_options, 0, request.seed, &mut on_step)?;
+        let levels = self.levels(request.size);
+        let mut stages: Vec<Finished<D>> = Vec::new();
+        for (index, level) in levels.iter().enumerate() {
+            let tokens = vec![level.mask_token; level.grid[0] * level.grid[1]];
+            let coarse = stages.last().map(|stage| &stage.masked.tokens);
+            stages.push(self.stage(index, request, &text, coarse, &tokens, &mut on_step)?);
+        }
 
-        let base_done = device.mark()?;
-        let mut superres_steps = Vec::new();
-        let fine = match superres.zip(superres_options) {
-            Some((level, options)) => {
-                let coarse = Some(&base.tokens);
-                let (fine, steps) =
-                    level.run(device, &text, coarse, &options, 1, request.seed, &mut on_step)?;
-                superres_steps = steps;
-                Some(fine)
-            }
-            None => None,
-        };
-
-        let superres_done = device.mark()?;
-        let image = match (superres, &fine) {
-            (Some(level), Some(fine)) => level.picture(device, &fine.tokens)?,
-            _ => self.base.picture(device, &base.tokens)?,
-        };
+        let finest = stages.len() - 1;
+        let image = levels[finest].picture(device, &stages[finest].masked.tokens)?;
         let image_done = device.mark()?;
 
-        let timings = Timings {
+        let mut timings = Timings {
             text: device.elapsed(&start, &text_done)?,
-            base: device.elapsed(&text_done, &base_done)?,
-            base_steps,
-            superres: match superres {
-                Some(_) => device.elapsed(&base_done, &superres_done)?,
-                None => Duration::ZERO,
-            },
-            superres_steps,
-            vq: device.elapsed(&superres_done, &image_done)?,
+            base: device.elapsed(&text_done, &stages[0].end)?,
+            base_steps: std::mem::take(&mut stages[0].steps),
+            vq: device.elapsed(&stages[finest].end, &image_done)?,
+            ..Timings::default()
         };
-
+        if let [base, superres] = &mut stages[..] {
+            timings.superres = device.elapsed(&base.end, &superres.end)?;
+            timings.superres_steps = std::mem::take(&mut superres.steps);
+        }
+        let mut tokens = stages.iter().map(|stage| device.download(&stage.masked.tokens));
         Ok(Generated {
             image,
-            base_tokens: device.download(&base.tokens)?,
-            superres_tokens: fine.map(|fine| device.download(&fine.tokens)).transpose()?,
+            base_tokens: tokens.next().transpose()?.unwrap_or_default(),
+            superres_tokens: tokens.next().transpose()?,
             timings,
         })
     }
 
-    /// Text states of the prompt, then of the negative prompt ("" is the unconditional text).
-    fn encode_text(&self, request: &Request) -> Result<Text<D>> {
-        let limit = self.config.text_encoder.max_length;
-        let tokens = |name, prompt: &str| {
-            let encoded = self.tokenizer.encode(prompt, limit)?;
-            if encoded.truncated > 0 {
-                let found = format!("a text of {} tokens", encoded.ids.len() + encoded.truncated);
-                return Err(Error::option(name, found, format!("at most {limit} tokens")));
-            }
-            Ok(encoded.ids)
+    /// Decodes what is masked of `tokens`, the grid of stage number `index`.
+    fn stage(
+        &self,
+        index: usize,
+        request: &Request,
+        text: &F::Text,
+        coarse: Option<&Tensor<D::Buffer>>,
+        tokens: &[u32],
+        on_step: &mut Option<&mut OnStep<'_>>,
+    ) -> Result<Finished<D>> {
+        let device = &self.device;
+        let level = &self.family.levels()[index];
+        let options = request.stage(index).over(&level.defaults);
+        let stage = Stage {
+            name: level.name,
+            index: index as u16,
+            grid: level.grid,
+            mask_token: level.mask_token,
+            seed: request.seed,
         };
-        let prompt = tokens("prompt", &request.prompt)?;
-        let negative = tokens("negative prompt", &request.negative)?;
-        let states = self.text_encoder.encode(&self.device, [&prompt, &negative])?;
-        Ok(Text { states, lengths: [prompt.len(), negative.len()], batch: 2 })
+        let mut masked = Masked::new(device, tokens, stage.mask_token)?;
+        let plan = self.family.plan(index, masked.positions.shape().elements(), &options)?;
+        let mut model = self.family.prepare(device, index, text, coarse)?;
+        let on_step = on_step.as_deref_mut();
+        let steps = decode(device, &mut model, &mut masked, &plan, stage, on_step)?;
+        Ok(Finished { masked, steps, end: device.mark()? })
+    }
+
+    /// The stages of an image of this size.
+    fn levels(&self, size: Size) -> &[Level<D>] {
+        let levels = self.family.levels();
+        match size {
+            Size::Base => &levels[..1],
+            Size::Full => levels,
+        }
     }
 
     /// The picture of a grid that is still being decoded; masked cells are drawn as such.
-    pub(crate) fn preview(&self, grid: [usize; 2], tokens: &[u32], mask: u32) -> Result<Image> {
-        let level = match &self.superres {
-            Some(level) if level.grid == grid => level,
-            _ => &self.base,
-        };
-        let known: Vec<u32> = tokens.iter().map(|&t| if t == mask { 0 } else { t }).collect();
+    pub(crate) fn preview(&self, step: &Step<'_>) -> Result<Image> {
+        let levels = self.family.levels();
+        let level = levels.iter().find(|level| level.name == step.stage).unwrap_or(&levels[0]);
+        let known = |&token: &u32| if token == step.mask_token { 0 } else { token };
+        let known: Vec<u32> = step.tokens.iter().map(known).collect();
         let mut image = level.picture(&self.device, &self.device.upload(&known, [known.len()])?)?;
-        let side = level.vq.grid_factor();
-        for (cell, _) in tokens.iter().enumerate().filter(|&(_, &token)| token == mask) {
-            image.hatch(cell % grid[1] * side, cell / grid[1] * side, side);
+        let (columns, side) = (level.grid[1], level.vq.grid_factor());
+        let masked = step.tokens.iter().enumerate().filter(|&(_, &t)| t == step.mask_token);
+        for (cell, _) in masked {
+            image.hatch(cell % columns * side, cell / columns * side, side);
         }
         Ok(image)
     }
 
-    /// Tokens of an image in the base (or super-res) tokenizer; its sides are the tokenizer's.
-    pub(crate) fn encode_image(&self, image: &Image, size: request::Size) -> Result<Vec<u32>> {
-        let level = match (&self.superres, size) {
-            (Some(level), request::Size::Full) => level,
-            _ => &self.base,
-        };
+    /// Tokens of an image in the base (or finest) tokenizer; its sides are the tokenizer's.
+    pub(crate) fn encode_image(&self, image: &Image, size: Size) -> Result<Vec<u32>> {
+        let levels = self.levels(size);
+        let level = &levels[levels.len() - 1];
         let side = level.grid.map(|n| n * level.vq.grid_factor());
         if [image.height, image.width] != side {
             let found = format!("{}×{} pixels", image.width, image.height);
@@ -224,34 +241,7 @@ impl<D: Device> Pipeline<D> {
 }
 
 impl<D: Device> Level<D> {
-    /// Decodes this level's grid from all-masked.
-    #[allow(clippy::too_many_arguments)]
-    fn run(
-        &self,
-        device: &D,
-        text: &Text<D>,
-        coarse: Option<&crate::tensor::Tensor<D::Buffer>>,
-        options: &DecodeOptions,
-        index: u16,
-        seed: u64,
-        on_step: &mut Option<&mut OnStep<'_>>,
-    ) -> Result<(Masked<D::Buffer>, Vec<Duration>)> {
-        let stage = Stage {
-            name: if index == 0 { "base" } else { "superres" },
-            index,
-            grid: self.grid,
-            mask_token: self.model.mask_token(),
-            seed,
-        };
-        let tokens = vec![stage.mask_token; self.model.positions()];
-        let mut masked = Masked::new(device, &tokens, stage.mask_token)?;
-        let mut model = self.model.prepare(device, text, coarse)?;
-        let on_step = on_step.as_deref_mut();
-        let steps = decode(device, &mut model, &mut masked, options, stage, on_step)?;
-        Ok((masked, steps))
-    }
-
-    fn picture(&self, device: &D, tokens: &crate::tensor::Tensor<D::Buffer>) -> Result<Image> {
+    fn picture(&self, device: &D, tokens: &Tensor<D::Buffer>) -> Result<Image> {
         let pixels = self.vq.decode(device, tokens, self.grid)?;
         let (height, width) = (pixels.dim(0), pixels.dim(1));
         Ok(Image { width, height, rgb: device.download(&pixels)? })

@@ -72,6 +72,11 @@ impl Request {
         }
         Ok(())
     }
+
+    /// The settings of stage number `index`, coarse to fine.
+    pub(crate) fn stage(&self, index: usize) -> &Overrides {
+        if index == 0 { &self.base } else { &self.superres }
+    }
 }
 
 impl Overrides {

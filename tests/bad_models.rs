@@ -91,6 +91,10 @@ fn directories_that_are_no_model() {
         assert!(matches!(output.status.code(), Some(3 | 4)), "{stderr}");
         assert!(stderr.contains(&path) && stderr.contains("muse model"), "{stderr}");
     }
+    refused(3, &["model", "aMUSEd", "config.json"], |model| {
+        std::fs::remove_file(model.join("config.json")).unwrap();
+        std::fs::write(model.join("model_index.json"), "{}").unwrap();
+    });
 }
 
 #[test]

@@ -91,7 +91,7 @@ fn draws<D: Device>(
     let coarse = coarse.map(|tokens| device.upload(tokens, [tokens.len()]).unwrap());
     let mut prepared = model.prepare(device, &text, coarse.as_ref()).unwrap();
     let options = &config.decode;
-    let plan = plan(model.positions(), options);
+    let plan = plan(model.positions(), options).unwrap();
     let draw = |(step, (tokens, plan)): (usize, (&Vec<u32>, &StepPlan))| {
         let mut masked = Masked::new(device, tokens, model.mask_token()).unwrap();
         masked.remaining.reshape([plan.remaining]);
@@ -215,7 +215,7 @@ fn both_backends_make_the_same_choices_and_the_same_picture() {
     let mut request = Request::new("two apples and a cat on a blue background");
     request.seed = 7;
     let (mut states, expected) = steps(&cpu, &request);
-    let config = cpu.config().clone();
+    let config = Config::read(MODEL).unwrap();
     let superres = config.superres.as_ref().unwrap();
 
     // Given the tokens before each step, every draw of both stages.

@@ -8,7 +8,7 @@ mod gpu;
 
 use muse::config::Config;
 use muse::cpu::Cpu;
-use muse::decode::{DecodeOptions, Stage, decode};
+use muse::decode::{DecodeOptions, Stage, decode, plan};
 use muse::device::{Device, Masked};
 use muse::models::MaskedModel;
 use muse::models::muse::{Muse, Text};
@@ -228,7 +228,8 @@ fn decoding_leaves_known_tokens_alone_and_nothing_masked() {
     };
     let stage =
         Stage { name: "base", index: 0, grid: [8, 8], mask_token: muse.mask_token(), seed: 11 };
-    decode(&device, &mut prepared, &mut masked, &options, stage, None).unwrap();
+    let plan = plan(masked.positions.shape().elements(), &options).unwrap();
+    decode(&device, &mut prepared, &mut masked, &plan, stage, None).unwrap();
     let end: Vec<u32> = device.download(&masked.tokens).unwrap();
     for (before, after) in start.iter().zip(&end) {
         assert!(*after < muse.mask_token());

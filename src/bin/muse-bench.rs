@@ -75,7 +75,7 @@ fn run(arguments: &Arguments, report: fn(&Engine, &[Generated], Vec<Event>)) -> 
     println!("{}", engine.device());
     println!(
         "model {} {}, {} images after one warm-up, monotonic clock, {:.4} s an image",
-        engine.config().name,
+        engine.name(),
         engine.model_hash()?,
         arguments.runs,
         wall.as_secs_f64() / f64::from(arguments.runs)

@@ -155,7 +155,7 @@ fn text_chunks(engine: &Engine, request: &Request) -> Result<Vec<(&'static str, 
         ("prompt", request.prompt.clone()),
         ("seed", request.seed.to_string()),
         ("settings", settings),
-        ("model", format!("{} {}", engine.config().name, engine.model_hash()?)),
+        ("model", format!("{} {}", engine.name(), engine.model_hash()?)),
     ];
     if !request.negative.is_empty() {
         chunks.push(("negative prompt", request.negative.clone()));

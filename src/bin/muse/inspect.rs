@@ -62,7 +62,7 @@ pub fn check(arguments: InspectArgs) -> Result<()> {
     let path = model_dir(arguments.model)?;
     // Loading asks for every tensor by name, dtype and shape, refuses leftovers and looks at every value.
     let engine = Engine::load(&path, EngineOptions::default())?;
-    let parts = parts(&path, engine.config())?;
+    let parts = parts(&path, &Config::read(&path)?)?;
     let tensors: usize = parts.iter().map(|p| p.tensors).sum();
     let hash = engine.model_hash()?;
     if arguments.json {

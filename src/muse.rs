@@ -1,0 +1,113 @@
+//! The Muse family: BERT, the base and super-res transformers with their VQ tokenizers, and the files
+//! that hold them (a directory like `models/demo`, see [`crate::config`]).
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, FILES};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::models::MaskedModel;
+use crate::models::muse::{Muse, Text};
+use crate::pipeline::{Family, Level};
+use crate::tensor::Tensor;
+use crate::text::bert::Bert;
+use crate::tokenizer::Tokenizer;
+use crate::vq::Vq;
+use crate::weights::Weights;
+
+/// All models of one checkpoint on one device.
+pub(crate) struct Parts<D: Device> {
+    config: Config,
+    files: Vec<(String, PathBuf)>,
+    tokenizer: Tokenizer,
+    text_encoder: Bert<D>,
+    transformers: Vec<Muse<D>>, // base, and super-res where there is one
+    levels: Vec<Level<D>>,      // of the same stages
+}
+
+impl<D: Device> Parts<D> {
+    /// Ids of one text, which must fit the encoder.
+    fn ids(&self, name: &'static str, text: &str) -> Result<Vec<u32>> {
+        let limit = self.config.text_encoder.max_length;
+        let encoded = self.tokenizer.encode(text, limit)?;
+        if encoded.truncated > 0 {
+            let found = format!("a text of {} tokens", encoded.ids.len() + encoded.truncated);
+            return Err(Error::option(name, found, format!("at most {limit} tokens")));
+        }
+        Ok(encoded.ids)
+    }
+}
+
+impl<D: Device> Family<D> for Parts<D> {
+    type Text = Text<D>;
+
+    fn load(device: &D, path: &Path) -> Result<Self> {
+        let config = Config::read(path)?;
+        let open = |file: &str| Weights::open(path.join(file));
+        let stages = [
+            Some((&config.base, &config.vq_base)),
+            config.superres.as_ref().zip(config.vq_superres.as_ref()),
+        ];
+        let (text, image) = std::thread::scope(|scope| {
+            let text = scope.spawn(|| -> Result<_> {
+                let tokenizer = Tokenizer::open(path.join("tokenizer.json"))?;
+                let weights = open("text_encoder.safetensors")?;
+                Ok((tokenizer, Bert::load(device, weights, &config.text_encoder)?))
+            });
+            let image = || -> Result<_> {
+                let (mut transformers, mut levels) = (Vec::new(), Vec::new());
+                for (name, (transformer, vq)) in
+                    ["base", "superres"].into_iter().zip(stages.into_iter().flatten())
+                {
+                    let weights = open(&format!("{name}.safetensors"))?;
+                    let model = Muse::load(device, weights, transformer)?;
+                    let weights = open(&format!("vq_{name}.safetensors"))?;
+                    levels.push(Level {
+                        name,
+                        grid: transformer.grid,
+                        mask_token: model.mask_token(),
+                        defaults: transformer.decode,
+                        vq: Vq::load(device, weights, vq)?,
+                    });
+                    transformers.push(model);
+                }
+                Ok((transformers, levels))
+            };
+            let image = image();
+            (text.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), image)
+        });
+        let ((tokenizer, text_encoder), (transformers, levels)) = (text?, image?);
+        let files = FILES.into_iter().map(|file| (file.to_owned(), path.join(file)));
+        let files = files.filter(|(_, path)| path.exists()).collect(); // super-res is optional
+        Ok(Parts { config, files, tokenizer, text_encoder, transformers, levels })
+    }
+
+    fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    fn files(&self) -> &[(String, PathBuf)] {
+        &self.files
+    }
+
+    fn levels(&self) -> &[Level<D>] {
+        &self.levels
+    }
+
+    fn encode_text(&self, device: &D, prompt: &str, negative: &str) -> Result<Text<D>> {
+        let prompt = self.ids("prompt", prompt)?;
+        let negative = self.ids("negative prompt", negative)?;
+        let states = self.text_encoder.encode(device, [&prompt, &negative])?;
+        Ok(Text { states, lengths: [prompt.len(), negative.len()], batch: 2 })
+    }
+
+    fn prepare<'a>(
+        &'a self,
+        device: &D,
+        level: usize,
+        text: &Text<D>,
+        coarse: Option<&Tensor<D::Buffer>>,
+    ) -> Result<impl MaskedModel<D> + 'a> {
+        self.transformers[level].prepare(device, text, coarse)
+    }
+}
