@@ -5,7 +5,7 @@ use criterion::{Criterion, Throughput};
 use half::bf16;
 use muse::cpu::Cpu;
 use muse::device::{
-    Activation, Attention, Conv, Device, Heads, HostMatrix, Masked, Norm, Sampling,
+    Activation, Attention, Conv, Device, Heads, HostMatrix, Masked, Norm, NormKind, Sampling,
 };
 use muse::ops;
 use muse::rng::NoiseKey;
@@ -54,7 +54,8 @@ fn attention(criterion: &mut Criterion, device: &Cpu, name: &str) {
         let kv =
             device.upload(&values(2 * batch * keys * width), [batch * keys, 2 * width]).unwrap();
         let mut out = device.zeros(DType::BF16, [batch * queries, width]).unwrap();
-        let sizes = Attention { batch, heads, head_dim, queries, keys, lengths: [keys; 2] };
+        let sizes =
+            Attention { batch, heads, head_dim, queries, keys, lengths: [keys; 2], causal: false };
         group.throughput(Throughput::Elements((4 * batch * queries * keys * width) as u64));
         group.bench_function(format!("{heads}x{head_dim}x{queries}x{keys}"), |b| {
             b.iter(|| {
@@ -90,8 +91,9 @@ fn conv(criterion: &mut Criterion, device: &Cpu, name: &str) {
 fn elementwise(criterion: &mut Criterion, device: &Cpu, name: &str) {
     let mut group = criterion.benchmark_group(format!("elements/{name}"));
     let norm = |d: usize| Norm {
+        kind: NormKind::Layer,
         weight: device.upload(&vec![1f32; d], [d]).unwrap(),
-        bias: device.upload(&vec![0f32; d], [d]).unwrap(),
+        bias: Some(device.upload(&vec![0f32; d], [d]).unwrap()),
         epsilon: 1e-6,
     };
     let (rows, d) = (512, 256);

@@ -8,8 +8,11 @@
 //! A fusion enters the trait as a provided method whose body composes existing verbs; a backend
 //! overrides it, and the default stays the override's reference.
 
-use crate::error::Result;
+mod norm;
+
+use crate::error::{Error, Result};
 use crate::tensor::{DType, Matrix, Shape, Tensor};
+pub use norm::{Depthwise, Modulation, Norm, NormKind, Normalize};
 
 /// Weights of a linear layer or a convolution as they lie in host memory, before packing.
 pub struct HostMatrix<'a> {
@@ -33,18 +36,31 @@ pub enum Activation {
     None,
     /// Exact GELU, `x·Φ(x)` with the error function.
     Gelu,
+    /// `x·σ(x)`.
+    Silu,
+    /// `x·σ(1.702·x)`.
+    QuickGelu,
+    /// `a·gelu(g)`: half the features are values a, half gates g. The weight's rows, and its bias,
+    /// are [`GATE`] values, the [`GATE`] gates of the same outputs, and so on; those beyond the last
+    /// output count for nothing.
+    Geglu,
 }
 
-/// LayerNorm parameters, f32 `[channels]` each.
-#[derive(Debug)]
-pub struct Norm<B> {
-    /// Scale.
-    pub weight: Tensor<B>,
-    /// Shift.
-    pub bias: Tensor<B>,
-    /// Added to the variance.
-    pub epsilon: f32,
+impl Activation {
+    /// Rows of a weight matrix for `outputs` output features.
+    pub fn rows(self, outputs: usize) -> usize {
+        match self {
+            Activation::Geglu => 2 * outputs.next_multiple_of(GATE),
+            _ => outputs,
+        }
+    }
 }
+
+/// Values, and then gates, that stand together in the rows of a [`Activation::Geglu`] layer.
+pub const GATE: usize = 16;
+
+/// Added to the mean norm in [`Device::global_response_norm`].
+pub const RESPONSE_EPSILON: f32 = 1e-6;
 
 /// One operand of attention inside a wider row: columns `offset .. offset + heads*head_dim` of
 /// `tensor [batch*rows, stride]`.
@@ -71,6 +87,8 @@ pub struct Attention {
     pub keys: usize,
     /// Key/value rows of each sequence that exist: the key mask. Only `[..batch]` is read.
     pub lengths: [usize; 2],
+    /// Whether query `i` sees only the keys `0..=i`; there are as many queries as keys then.
+    pub causal: bool,
 }
 
 /// Geometry of a convolution over NHWC images.
@@ -159,6 +177,12 @@ pub trait Device: Send + Sync {
     /// What this device is, in words, for reports.
     fn describe(&self) -> String;
 
+    /// That this device cannot do `what` yet.
+    fn missing(&self, what: &str) -> Result<()> {
+        let problem = format!("no kernel for {what} yet; use another device");
+        Err(Error::Device { device: self.describe(), problem })
+    }
+
     /// Zeroed memory of `bytes` bytes, aligned to 64.
     fn alloc(&self, bytes: usize) -> Result<Self::Buffer>;
 
@@ -210,16 +234,36 @@ pub trait Device: Send + Sync {
         positions: &Tensor<Self::Buffer>,
     ) -> Result<()>;
 
-    /// LayerNorm over the last dimension; biased variance, f32 throughout, one rounding.
+    /// LayerNorm or RMSNorm over the last dimension, and its modulation; f32 throughout, one rounding.
     /// out bf16|f32 `[r, d]`, x f32 `[r, d]`.
     fn layer_norm(
         &self,
         out: &mut Tensor<Self::Buffer>,
         x: &Tensor<Self::Buffer>,
-        norm: &Norm<Self::Buffer>,
+        norm: Normalize<'_, Self::Buffer>,
     ) -> Result<()>;
 
-    /// `out = activation(x·wᵀ + bias)`. out bf16|f32 `[m, n]`, x bf16 `[m, k]`, w `[n, k]`.
+    /// `x = x·(1 + s) + t`. x f32 `[r, d]`.
+    fn modulate(
+        &self,
+        _x: &mut Tensor<Self::Buffer>,
+        _by: Modulation<'_, Self::Buffer>,
+    ) -> Result<()> {
+        self.missing("modulate")
+    }
+
+    /// `out = activation(x)`, one that takes features one by one. Both bf16|f32, of one shape.
+    fn activate(
+        &self,
+        _out: &mut Tensor<Self::Buffer>,
+        _x: &Tensor<Self::Buffer>,
+        _activation: Activation,
+    ) -> Result<()> {
+        self.missing("activate")
+    }
+
+    /// `out = activation(x·wᵀ + bias)`. out bf16|f32 `[m, n]`, x bf16 `[m, k]`, w `[n, k]`, where n is
+    /// [`Activation::rows`] of out's.
     fn linear(
         &self,
         out: &mut Tensor<Self::Buffer>,
@@ -244,7 +288,7 @@ pub trait Device: Send + Sync {
         out: &mut Tensor<Self::Buffer>,
         x: &Tensor<Self::Buffer>,
         weight: &Matrix<Self::Packed>,
-        norm: &Norm<Self::Buffer>,
+        norm: Normalize<'_, Self::Buffer>,
     ) -> Result<()> {
         self.linear_add(residual, x, weight)?;
         self.layer_norm(out, residual, norm)
@@ -261,6 +305,31 @@ pub trait Device: Send + Sync {
         v: Heads<'_, Self::Buffer>,
         sizes: Attention,
     ) -> Result<()>;
+
+    /// 3×3 with zero padding 1, each channel by itself: `out = filter(x) + bias`. Both bf16|f32 NHWC, of
+    /// one shape; sums f32.
+    fn depthwise(
+        &self,
+        _out: &mut Tensor<Self::Buffer>,
+        _x: &Tensor<Self::Buffer>,
+        _filter: &Depthwise<Self::Buffer>,
+    ) -> Result<()> {
+        self.missing("depthwise")
+    }
+
+    /// Global response norm (ConvNeXt V2, arXiv 2301.00808, §3.3). Per image and channel, g is the
+    /// root of the sum of squares over all pixels; `n = g/(mean of g over the channels + ε)`, and
+    /// `out = gain·x·n + shift + x`. out and x bf16|f32 `[images, pixels, d]`, gain and shift f32 `[d]`;
+    /// f32 throughout, one rounding.
+    fn global_response_norm(
+        &self,
+        _out: &mut Tensor<Self::Buffer>,
+        _x: &Tensor<Self::Buffer>,
+        _gain: &Tensor<Self::Buffer>,
+        _shift: &Tensor<Self::Buffer>,
+    ) -> Result<()> {
+        self.missing("global_response_norm")
+    }
 
     /// `out = conv(x) + bias (+ residual)`. All bf16 NHWC; out may be f32.
     fn conv2d(

@@ -74,27 +74,65 @@ pub fn select_rows<D: Device>(
 }
 
 /// [`Device::layer_norm`].
-pub fn layer_norm<D: Device>(
+pub fn layer_norm<'a, D: Device>(
     device: &D,
     out: &mut Tensor<D::Buffer>,
     x: &Tensor<D::Buffer>,
-    norm: &Norm<D::Buffer>,
-) -> Result<()> {
-    check_layer_norm(out, x, norm);
+    norm: impl Into<Normalize<'a, D::Buffer>>,
+) -> Result<()>
+where
+    D::Buffer: 'a,
+{
+    let norm = norm.into();
+    check_norm(out, x, norm);
     device.layer_norm(out, x, norm)
 }
 
-fn check_layer_norm<B>(out: &Tensor<B>, x: &Tensor<B>, norm: &Norm<B>) {
+fn check_norm<B>(out: &Tensor<B>, x: &Tensor<B>, Normalize { norm, modulation }: Normalize<'_, B>) {
     check!("layer_norm", is_float(out) && x.dtype() == DType::F32, out, x);
     check!("layer_norm", out.shape().last() == x.shape().last(), out, x);
-    check!("layer_norm", norm.weight.shape().elements() == x.shape().last(), norm.weight, x);
     check!("layer_norm", out.shape().rows() == x.shape().rows(), out, x);
+    for parameter in std::iter::once(&norm.weight).chain(&norm.bias) {
+        check!("layer_norm", parameter.shape().elements() == x.shape().last(), parameter, x);
+    }
+    if let Some(by) = modulation {
+        check_modulation(x, by);
+    }
 }
 
-fn check_linear<B, M>(out: &Tensor<B>, x: &Tensor<B>, weight: &Matrix<M>) {
+fn check_modulation<B>(x: &Tensor<B>, Modulation { tensor, offset }: Modulation<'_, B>) {
+    let batch = tensor.shape().rows();
+    check!("modulate", x.dtype() == DType::F32 && tensor.dtype() == DType::F32, x, tensor);
+    check!("modulate", offset + 2 * x.shape().last() <= tensor.shape().last(), x, tensor);
+    check!("modulate", batch > 0 && x.shape().rows().is_multiple_of(batch), x, tensor);
+}
+
+/// [`Device::modulate`].
+pub fn modulate<D: Device>(
+    device: &D,
+    x: &mut Tensor<D::Buffer>,
+    by: Modulation<'_, D::Buffer>,
+) -> Result<()> {
+    check_modulation(x, by);
+    device.modulate(x, by)
+}
+
+/// [`Device::activate`].
+pub fn activate<D: Device>(
+    device: &D,
+    out: &mut Tensor<D::Buffer>,
+    x: &Tensor<D::Buffer>,
+    activation: Activation,
+) -> Result<()> {
+    check!("activate", is_float(out) && is_float(x) && out.shape() == x.shape(), out, x);
+    check!("activate", activation != Activation::Geglu, x);
+    device.activate(out, x, activation)
+}
+
+fn check_linear<B, M>(out: &Tensor<B>, x: &Tensor<B>, weight: &Matrix<M>, activation: Activation) {
     check!("linear", x.dtype() == weight.dtype && weight.taps == 1, x);
     check!("linear", x.shape().last() == weight.cols, x, out);
-    check!("linear", out.shape().last() == weight.rows, x, out);
+    check!("linear", activation.rows(out.shape().last()) == weight.rows, x, out);
     check!("linear", out.shape().rows() == x.shape().rows(), x, out);
 }
 
@@ -106,7 +144,7 @@ pub fn linear<D: Device>(
     weight: &Matrix<D::Packed>,
     activation: Activation,
 ) -> Result<()> {
-    check_linear(out, x, weight);
+    check_linear(out, x, weight, activation);
     check!("linear", is_float(out), out);
     device.linear(out, x, weight, activation)
 }
@@ -118,23 +156,27 @@ pub fn linear_add<D: Device>(
     x: &Tensor<D::Buffer>,
     weight: &Matrix<D::Packed>,
 ) -> Result<()> {
-    check_linear(residual, x, weight);
+    check_linear(residual, x, weight, Activation::None);
     check!("linear_add", residual.dtype() == DType::F32, residual);
     device.linear_add(residual, x, weight)
 }
 
 /// [`Device::linear_add_norm`].
-pub fn linear_add_norm<D: Device>(
+pub fn linear_add_norm<'a, D: Device>(
     device: &D,
     residual: &mut Tensor<D::Buffer>,
     out: &mut Tensor<D::Buffer>,
     x: &Tensor<D::Buffer>,
     weight: &Matrix<D::Packed>,
-    norm: &Norm<D::Buffer>,
-) -> Result<()> {
-    check_linear(residual, x, weight);
+    norm: impl Into<Normalize<'a, D::Buffer>>,
+) -> Result<()>
+where
+    D::Buffer: 'a,
+{
+    let norm = norm.into();
+    check_linear(residual, x, weight, Activation::None);
     check!("linear_add_norm", residual.dtype() == DType::F32, residual);
-    check_layer_norm(out, residual, norm);
+    check_norm(out, residual, norm);
     device.linear_add_norm(residual, out, x, weight, norm)
 }
 
@@ -161,7 +203,45 @@ pub fn attention<D: Device>(
         sizes.lengths[..sizes.batch].iter().all(|&n| n >= 1 && n <= sizes.keys),
         out
     );
+    check!("attention", !sizes.causal || sizes.queries == sizes.keys, out);
     device.attention(out, q, k, v, sizes)
+}
+
+/// [`Device::depthwise`].
+pub fn depthwise<D: Device>(
+    device: &D,
+    out: &mut Tensor<D::Buffer>,
+    x: &Tensor<D::Buffer>,
+    filter: &Depthwise<D::Buffer>,
+) -> Result<()> {
+    let Depthwise { weight, bias } = filter;
+    check!("depthwise", is_float(out) && is_float(x) && out.shape() == x.shape(), out, x);
+    check!("depthwise", x.shape().dims().len() == 4, x);
+    check!("depthwise", weight.dtype() == DType::F32 && weight.shape().rows() == 9, weight);
+    check!("depthwise", weight.shape().last() == x.dim(3), weight, x);
+    if let Some(bias) = bias {
+        check!("depthwise", bias.dtype() == DType::F32, bias);
+        check!("depthwise", bias.shape().elements() == x.dim(3), bias, x);
+    }
+    device.depthwise(out, x, filter)
+}
+
+/// [`Device::global_response_norm`].
+pub fn global_response_norm<D: Device>(
+    device: &D,
+    out: &mut Tensor<D::Buffer>,
+    x: &Tensor<D::Buffer>,
+    gain: &Tensor<D::Buffer>,
+    shift: &Tensor<D::Buffer>,
+) -> Result<()> {
+    check!("global_response_norm", is_float(out) && is_float(x), out, x);
+    check!("global_response_norm", out.shape() == x.shape(), out, x);
+    check!("global_response_norm", x.shape().dims().len() == 3, x);
+    for parameter in [gain, shift] {
+        check!("global_response_norm", parameter.dtype() == DType::F32, parameter);
+        check!("global_response_norm", parameter.shape().elements() == x.dim(2), parameter, x);
+    }
+    device.global_response_norm(out, x, gain, shift)
 }
 
 /// [`Device::conv2d`].
@@ -200,6 +280,7 @@ pub fn group_norm_silu<D: Device>(
     check!("group_norm_silu", x.shape() == out.shape() && x.shape().dims().len() == 4, x, out);
     check!("group_norm_silu", groups > 0 && x.dim(3) % groups == 0, x);
     check!("group_norm_silu", norm.weight.shape().elements() == x.dim(3), norm.weight, x);
+    check!("group_norm_silu", norm.kind == NormKind::Layer && norm.bias.is_some(), norm.weight);
     device.group_norm_silu(out, x, norm, groups)
 }
 

@@ -9,6 +9,7 @@ mod image;
 pub mod judge;
 mod linear;
 mod norm;
+mod response;
 mod sample;
 
 use std::time::{Duration, Instant};
@@ -63,6 +64,20 @@ pub fn verbs<D: Device>() -> Vec<Verb<D>> {
         Verb { name: "to_rgb8", table: image::to_rgb8 },
         Verb { name: "load_rgb8", table: image::load_rgb8 },
         Verb { name: "nearest_code", table: codebook::nearest_code },
+    ]
+}
+
+/// aMUSEd's verbs and forms of verbs, which only the CPU has yet.
+pub fn verbs_of_cpu<D: Device>() -> Vec<Verb<D>> {
+    vec![
+        Verb { name: "layer_norm_kinds", table: norm::norm_kinds },
+        Verb { name: "linear_activations", table: linear::linear_activations },
+        Verb { name: "linear_add_norm_kinds", table: linear::linear_add_norm_kinds },
+        Verb { name: "causal_attention", table: attention::causal_attention },
+        Verb { name: "modulate", table: norm::modulate },
+        Verb { name: "activate", table: response::activations },
+        Verb { name: "depthwise", table: response::depthwise },
+        Verb { name: "global_response_norm", table: response::global_response_norm },
     ]
 }
 

@@ -199,9 +199,27 @@ impl<D: Device> Device for Traced<D> {
         &self,
         out: &mut Tensor<Self::Buffer>,
         x: &Tensor<Self::Buffer>,
-        norm: &Norm<Self::Buffer>,
+        norm: Normalize<'_, Self::Buffer>,
     ) -> Result<()> {
         self.run("layer_norm", out, &[x], Work::default(), |d, out| d.layer_norm(out, x, norm))
+    }
+
+    fn modulate(
+        &self,
+        x: &mut Tensor<Self::Buffer>,
+        by: Modulation<'_, Self::Buffer>,
+    ) -> Result<()> {
+        let work = Work { flops: 0, bytes: x.bytes() as u64 }; // read and written
+        self.run("modulate", x, &[], work, |d, x| d.modulate(x, by))
+    }
+
+    fn activate(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        activation: Activation,
+    ) -> Result<()> {
+        self.run("activate", out, &[x], Work::default(), |d, out| d.activate(out, x, activation))
     }
 
     fn linear(
@@ -231,7 +249,7 @@ impl<D: Device> Device for Traced<D> {
         out: &mut Tensor<Self::Buffer>,
         x: &Tensor<Self::Buffer>,
         weight: &Matrix<Self::Packed>,
-        norm: &Norm<Self::Buffer>,
+        norm: Normalize<'_, Self::Buffer>,
     ) -> Result<()> {
         let mut work = Work::matrix(x.shape().rows(), weight);
         work.bytes += 2 * residual.bytes() as u64; // read and written
@@ -249,10 +267,34 @@ impl<D: Device> Device for Traced<D> {
         sizes: Attention,
     ) -> Result<()> {
         let keys: usize = sizes.lengths[..sizes.batch].iter().sum();
-        let flops = 4 * (sizes.queries * keys * sizes.heads * sizes.head_dim) as u64;
+        let mut flops = 4 * (sizes.queries * keys * sizes.heads * sizes.head_dim) as u64;
+        if sizes.causal {
+            flops /= 2;
+        }
         let inputs = [q.tensor, k.tensor];
         self.run("attention", out, &inputs, Work { flops, bytes: 0 }, |d, out| {
             d.attention(out, q, k, v, sizes)
+        })
+    }
+
+    fn depthwise(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        filter: &Depthwise<Self::Buffer>,
+    ) -> Result<()> {
+        self.run("depthwise", out, &[x], Work::default(), |d, out| d.depthwise(out, x, filter))
+    }
+
+    fn global_response_norm(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        gain: &Tensor<Self::Buffer>,
+        shift: &Tensor<Self::Buffer>,
+    ) -> Result<()> {
+        self.run("global_response_norm", out, &[x], Work::default(), |d, out| {
+            d.global_response_norm(out, x, gain, shift)
         })
     }
 

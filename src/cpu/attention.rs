@@ -32,7 +32,7 @@ pub(super) fn attention(
     v: Heads<'_, Buffer>,
     sizes: Attention,
 ) {
-    let Attention { batch, heads, head_dim, queries, keys, lengths } = sizes;
+    let Attention { batch, heads, head_dim, queries, keys, lengths, causal } = sizes;
     let out = out.view_mut();
     let work = 4 * batch * heads * head_dim * queries * keys;
     let wanted = if work < 1 << 20 { 1 } else { 2 * cpu.threads() };
@@ -62,6 +62,7 @@ pub(super) fn attention(
                 at: (sequence * queries * heads + head) * head_dim,
                 stride: heads * head_dim,
                 length: lengths[sequence],
+                causal,
                 rows,
                 width,
                 query,
@@ -116,6 +117,7 @@ struct Head<'a> {
     at: usize,     // of the head's first output element
     stride: usize, // of output rows
     length: usize, // keys that exist
+    causal: bool,
     rows: Range<usize>,
     width: usize, // head_dim, padded to whole vectors
 
@@ -146,7 +148,7 @@ impl Kernel for Head<'_> {
                 widen(l, self.v.row(first + i), &mut self.value[i * self.width..]);
             }
             for block in 0..self.rows.len().div_ceil(QUERIES) {
-                self.pair(l, block, keys);
+                self.pair(l, block, first, keys);
             }
         }
         for (i, row) in self.rows.clone().enumerate() {
@@ -189,11 +191,15 @@ impl Head<'_> {
         }
     }
 
-    /// One block of queries against the current block of keys.
+    /// One block of queries against the current block of keys, which begins at key `first`.
     #[inline(always)]
-    fn pair<L: Lanes>(&mut self, l: L, block: usize, keys: usize) {
+    fn pair<L: Lanes>(&mut self, l: L, block: usize, first: usize, keys: usize) {
         let (head_dim, width) = (self.q.head_dim, self.width);
         let rows = QUERIES.min(self.rows.len() - block * QUERIES);
+        let query = self.rows.start + block * QUERIES;
+        if self.causal && first >= query + rows {
+            return; // all of them come later
+        }
         let columns = rows.next_multiple_of(LANES);
 
         let key = Rows {
@@ -205,10 +211,17 @@ impl Head<'_> {
             k: head_dim,
             ahead: &[],
         };
-        let query = &self.query[block * QUERIES * head_dim..][..QUERIES * head_dim];
+        let queries = &self.query[block * QUERIES * head_dim..][..QUERIES * head_dim];
         let scores = (&mut *self.scores, QUERIES);
         // SAFETY: `key` holds these rows.
-        unsafe { key.multiply::<L, true>(l, (query, QUERIES), scores, columns, Start::Zero) };
+        unsafe { key.multiply::<L, true>(l, (queries, QUERIES), scores, columns, Start::Zero) };
+        if self.causal {
+            // Key `first + j` is hidden from the queries before it.
+            for (j, scores) in self.scores.chunks_exact_mut(QUERIES).take(keys).enumerate() {
+                let hidden = (first + j).saturating_sub(query).min(QUERIES);
+                scores[..hidden].fill(f32::NEG_INFINITY);
+            }
+        }
 
         let mut shrink = [0.0; QUERIES];
         let state = &mut self.state[block * 2 * QUERIES..][..2 * QUERIES];

@@ -31,6 +31,7 @@ pub(super) fn conv2d(
     let product = Product {
         weight: &weight.packed,
         out: out.view_mut(),
+        columns: weight.rows,
         activation: Activation::None,
         residual: residual.map(Tensor::view),
     };

@@ -15,7 +15,7 @@ use super::math;
 use super::memory::{View, ViewMut};
 use super::pack::{PANEL, Packed};
 use super::simd::{Kernel, LANES, Lanes};
-use crate::device::Activation;
+use crate::device::{Activation, GATE};
 use half::bf16;
 use std::ops::Range;
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -28,6 +28,8 @@ const TERMS: usize = 256;
 pub(super) struct Product<'a> {
     pub(super) weight: &'a Packed,
     pub(super) out: ViewMut<'a>,
+    /// Columns of `out`: half those of `weight` where they are values and gates.
+    pub(super) columns: usize,
     pub(super) activation: Activation,
     pub(super) residual: Option<View<'a>>,
 }
@@ -124,7 +126,11 @@ impl Product<'_> {
         (row, rows): (usize, usize),
         panel: usize,
     ) {
-        let n = self.weight.n;
+        if self.activation == Activation::Geglu {
+            // SAFETY: the caller's.
+            return unsafe { self.finish_gated(l, sums, (row, rows), panel) };
+        }
+        let n = self.columns;
         for c in (0..self.weight.width(panel)).step_by(LANES) {
             let column = panel * PANEL + c;
             // SAFETY: the bias is padded to whole vectors; and the caller's.
@@ -133,15 +139,47 @@ impl Product<'_> {
                 let bias = bias.map_or(l.splat(0.0), |bias| l.load(bias));
                 for r in 0..rows {
                     let index = (row + r) * n + column;
-                    let mut y = l.add(l.load(sums.as_ptr().add(r * PANEL + c)), bias);
-                    if self.activation == Activation::Gelu {
-                        y = math::gelu(l, y);
-                    }
+                    let y = l.add(l.load(sums.as_ptr().add(r * PANEL + c)), bias);
+                    let mut y = math::activate(l, self.activation, y);
                     if let Some(residual) = self.residual {
                         y = l.add(y, residual.load(l, index, n - column));
                     }
                     self.out.store(l, index, n - column, y);
                 }
+            }
+        }
+    }
+}
+
+impl Product<'_> {
+    /// Bias, values times activated gates, and store: a panel is [`GATE`] values and their gates.
+    ///
+    /// # Safety
+    /// As [`Product::block`].
+    #[inline(always)]
+    unsafe fn finish_gated<L: Lanes>(
+        &self,
+        l: L,
+        sums: &[f32],
+        (row, rows): (usize, usize),
+        panel: usize,
+    ) {
+        const { assert!(GATE == LANES && PANEL == 2 * GATE) };
+        let column = panel * GATE;
+        // SAFETY: the bias is padded to whole panels; and the caller's.
+        unsafe {
+            let bias = |c| {
+                let bias = self.weight.bias().map(|bias| bias.as_ptr().add(2 * column + c));
+                bias.map_or(l.splat(0.0), |bias| l.load(bias))
+            };
+            let (value_bias, gate_bias) = (bias(0), bias(GATE));
+            for r in 0..rows {
+                let sums = sums.as_ptr().add(r * PANEL);
+                let value = l.add(l.load(sums), value_bias);
+                let gate = l.add(l.load(sums.add(GATE)), gate_bias);
+                let y = l.mul(value, math::gelu(l, gate));
+                let index = (row + r) * self.columns + column;
+                self.out.store(l, index, self.columns - column, y);
             }
         }
     }

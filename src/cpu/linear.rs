@@ -21,9 +21,9 @@ pub(super) fn linear(
     weight: &Matrix<Packed>,
     activation: Activation,
 ) {
-    let rows = out.shape().rows();
-    let product =
-        Product { weight: &weight.packed, out: out.view_mut(), activation, residual: None };
+    let (rows, columns) = (out.shape().rows(), out.shape().last());
+    let (weight, out) = (&weight.packed, out.view_mut());
+    let product = Product { weight, out, columns, activation, residual: None };
     multiply(cpu, product, x.slice(), rows);
 }
 
@@ -39,6 +39,7 @@ pub(super) fn linear_add(
     let product = Product {
         weight: &weight.packed,
         out,
+        columns: weight.rows,
         activation: Activation::None,
         residual: Some(out.as_view()),
     };

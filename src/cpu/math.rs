@@ -1,6 +1,7 @@
 //! Elementary functions on sixteen lanes: own polynomials, so that no platform's libm decides a bit.
 
 use super::simd::Lanes;
+use crate::device::Activation;
 
 /// `eˣ` to 2 ulp; zero below −87.33 (where it leaves the normal range), constant above 88.
 ///
@@ -60,4 +61,22 @@ pub(super) fn gelu<L: Lanes>(l: L, x: L::F32) -> L::F32 {
 pub(super) fn silu<L: Lanes>(l: L, x: L::F32) -> L::F32 {
     let e = exp(l, l.sub(l.splat(0.0), x));
     l.div(x, l.add(l.splat(1.0), e))
+}
+
+/// `x/(1 + e^(−1.702·x))`.
+#[inline(always)]
+pub(super) fn quick_gelu<L: Lanes>(l: L, x: L::F32) -> L::F32 {
+    let e = exp(l, l.mul(l.splat(-1.702), x));
+    l.div(x, l.add(l.splat(1.0), e))
+}
+
+/// An activation of each feature by itself; [`Activation::Geglu`] takes two.
+#[inline(always)]
+pub(super) fn activate<L: Lanes>(l: L, activation: Activation, x: L::F32) -> L::F32 {
+    match activation {
+        Activation::None | Activation::Geglu => x,
+        Activation::Gelu => gelu(l, x),
+        Activation::Silu => silu(l, x),
+        Activation::QuickGelu => quick_gelu(l, x),
+    }
 }

@@ -16,6 +16,7 @@ mod memory;
 mod norm;
 mod pack;
 mod pool;
+mod response;
 mod sample;
 mod simd;
 
@@ -147,9 +148,24 @@ impl Device for Cpu {
         &self,
         out: &mut Tensor<Buffer>,
         x: &Tensor<Buffer>,
-        norm: &Norm<Buffer>,
+        norm: Normalize<'_, Buffer>,
     ) -> Result<()> {
         norm::layer_norm(self, out, x, norm);
+        Ok(())
+    }
+
+    fn modulate(&self, x: &mut Tensor<Buffer>, by: Modulation<'_, Buffer>) -> Result<()> {
+        response::modulate(self, x, by);
+        Ok(())
+    }
+
+    fn activate(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        activation: Activation,
+    ) -> Result<()> {
+        response::activate(self, out, x, activation);
         Ok(())
     }
 
@@ -183,6 +199,27 @@ impl Device for Cpu {
         sizes: Attention,
     ) -> Result<()> {
         attention::attention(self, out, q, k, v, sizes);
+        Ok(())
+    }
+
+    fn depthwise(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        filter: &Depthwise<Buffer>,
+    ) -> Result<()> {
+        response::depthwise(self, out, x, filter);
+        Ok(())
+    }
+
+    fn global_response_norm(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        gain: &Tensor<Buffer>,
+        shift: &Tensor<Buffer>,
+    ) -> Result<()> {
+        response::global_response_norm(self, out, x, gain, shift);
         Ok(())
     }
 

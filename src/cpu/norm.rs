@@ -4,8 +4,9 @@ use super::Cpu;
 use super::gemm::part;
 use super::math;
 use super::memory::{Buffer, Parts, View, ViewMut};
+use super::response::{Columns, lanes_at, modulated};
 use super::simd::{Kernel, LANES, Lanes};
-use crate::device::Norm;
+use crate::device::{Norm, NormKind, Normalize};
 use crate::tensor::Tensor;
 use std::ops::Range;
 
@@ -17,30 +18,35 @@ pub(super) fn layer_norm(
     cpu: &Cpu,
     out: &mut Tensor<Buffer>,
     x: &Tensor<Buffer>,
-    norm: &Norm<Buffer>,
+    Normalize { norm, modulation }: Normalize<'_, Buffer>,
 ) {
     let (rows, d) = (out.shape().rows(), out.shape().last());
     let tasks = cpu.tasks(rows, 2 * d);
     let (out, x) = (out.view_mut(), x.slice::<f32>());
-    let (weight, bias) = (norm.weight.slice::<f32>(), norm.bias.slice::<f32>());
+    let (kind, epsilon) = (norm.kind, norm.epsilon);
+    let weight = norm.weight.slice::<f32>();
+    let bias = norm.bias.as_ref().map(|bias| bias.slice::<f32>());
+    let by = modulation.map(|by| Columns::new(by, rows));
     cpu.parallel(tasks, |task| {
         let rows = part(rows, tasks, task);
-        cpu.level.run(LayerNorm { out, x, weight, bias, epsilon: norm.epsilon, rows });
+        cpu.level.run(RowNorm { out, x, kind, weight, bias, epsilon, by, rows });
     });
 }
 
-/// `y = (x − mean)/√(var + ε)·weight + bias`: mean, then the mean square about it, then y. A row is
-/// summed in 64 interleaved parts.
-struct LayerNorm<'a> {
+/// `y = (x − mean)/√(var + ε)·weight + bias`: mean (0 in RMSNorm), then the mean square about it, then y,
+/// which may be modulated. A row is summed in 64 interleaved parts.
+struct RowNorm<'a> {
     out: ViewMut<'a>,
     x: &'a [f32],
+    kind: NormKind,
     weight: &'a [f32],
-    bias: &'a [f32],
+    bias: Option<&'a [f32]>,
     epsilon: f32,
+    by: Option<Columns<'a>>,
     rows: Range<usize>,
 }
 
-impl Kernel for LayerNorm<'_> {
+impl Kernel for RowNorm<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -48,15 +54,10 @@ impl Kernel for LayerNorm<'_> {
         let d = self.weight.len();
         for row in self.rows {
             let x = &self.x[row * d..][..d];
-            let mut sums = [l.splat(0.0); CHAINS];
-            for c in (0..d).step_by(CHAINS * LANES) {
-                for (i, sum) in sums.iter_mut().enumerate() {
-                    if c + i * LANES < d {
-                        *sum = l.add(*sum, lanes_at(l, x, c + i * LANES));
-                    }
-                }
-            }
-            let mean = total(l, sums) / d as f32;
+            let mean = match self.kind {
+                NormKind::Layer => mean(l, x),
+                NormKind::Rms => 0.0,
+            };
             let mut sums = [l.splat(0.0); CHAINS];
             for c in (0..d).step_by(CHAINS * LANES) {
                 for (i, sum) in sums.iter_mut().enumerate() {
@@ -71,13 +72,15 @@ impl Kernel for LayerNorm<'_> {
                 }
             }
             let scale = 1.0 / (total(l, sums) / d as f32 + self.epsilon).sqrt();
+            let by = self.by.map(|by| by.of(row, d));
             for c in (0..d).step_by(LANES) {
                 let centred = l.sub(lanes_at(l, x, c), l.splat(mean));
-                let y = l.mul_add(
-                    l.mul(centred, l.splat(scale)),
-                    lanes_at(l, self.weight, c),
-                    lanes_at(l, self.bias, c),
-                );
+                let bias = self.bias.map_or(l.splat(0.0), |bias| lanes_at(l, bias, c));
+                let weight = lanes_at(l, self.weight, c);
+                let mut y = l.mul_add(l.mul(centred, l.splat(scale)), weight, bias);
+                if let Some(by) = by {
+                    y = modulated(l, y, by, c);
+                }
                 // SAFETY: tasks share no output row.
                 unsafe { self.out.store(l, row * d + c, d - c, y) };
             }
@@ -85,12 +88,18 @@ impl Kernel for LayerNorm<'_> {
     }
 }
 
-/// Lanes `c ..` of `row`, zero beyond its end.
 #[inline(always)]
-fn lanes_at<L: Lanes>(l: L, row: &[f32], c: usize) -> L::F32 {
-    assert!(c < row.len());
-    // SAFETY: within the row.
-    unsafe { l.load_first(row.as_ptr().add(c), row.len() - c) }
+fn mean<L: Lanes>(l: L, x: &[f32]) -> f32 {
+    let d = x.len();
+    let mut sums = [l.splat(0.0); CHAINS];
+    for c in (0..d).step_by(CHAINS * LANES) {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            if c + i * LANES < d {
+                *sum = l.add(*sum, lanes_at(l, x, c + i * LANES));
+            }
+        }
+    }
+    total(l, sums) / d as f32
 }
 
 /// Sum of all lanes of all chains.
@@ -122,7 +131,8 @@ pub(super) fn group_norm_silu(
     let chunk = (32_768 / channels).max(1); // 64 KiB: the second pass reads it from cache
     let chunks = pixels.div_ceil(chunk);
     let (out, x) = (out.view_mut(), x.view());
-    let (weight, bias) = (norm.weight.slice::<f32>(), norm.bias.slice::<f32>());
+    let weight = norm.weight.slice::<f32>();
+    let bias = norm.bias.as_ref().expect("a group norm has a bias").slice::<f32>();
     let rows = |task: usize| {
         let (image, chunk_of_image) = (task / chunks, task % chunks);
         let first = image * pixels + chunk_of_image * chunk;

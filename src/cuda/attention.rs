@@ -58,7 +58,7 @@ impl Kernels {
         v: Heads<'_, Buffer>,
         sizes: Attention,
     ) -> Launch {
-        let Attention { batch, heads, head_dim, queries, keys, lengths } = sizes;
+        let Attention { batch, heads, head_dim, queries, keys, lengths, .. } = sizes;
         let address = |x: &Heads<'_, Buffer>| x.tensor.buffer.address() + 2 * x.offset as u64;
         let stride = |x: &Heads<'_, Buffer>| x.tensor.shape().last() as u32;
         let arguments = (

@@ -8,7 +8,7 @@ use super::driver::Driver;
 use super::kernel::{Kernel, Launch};
 use super::launch::*;
 use super::pack::Packed;
-use crate::device::{Activation, Norm};
+use crate::device::{Activation, NormKind, Normalize};
 use crate::error::Result;
 use crate::tensor::{DType, Matrix, Tensor};
 
@@ -90,11 +90,13 @@ pub(super) enum Mode {
     Add = 2,
 }
 
-impl From<Activation> for Mode {
-    fn from(activation: Activation) -> Self {
+impl Mode {
+    /// Nothing where there is no kernel for it.
+    pub fn of(activation: Activation) -> Option<Self> {
         match activation {
-            Activation::None => Mode::Store,
-            Activation::Gelu => Mode::Gelu,
+            Activation::None => Some(Mode::Store),
+            Activation::Gelu => Some(Mode::Gelu),
+            Activation::Silu | Activation::QuickGelu | Activation::Geglu => None,
         }
     }
 }
@@ -169,14 +171,16 @@ impl Kernels {
         out: &mut Tensor<Buffer>,
         x: &Tensor<Buffer>,
         weight: &Matrix<Packed>,
-        norm: &Norm<Buffer>,
+        Normalize { norm, modulation }: Normalize<'_, Buffer>,
     ) -> Option<Launch> {
+        let bias = norm.bias.as_ref()?;
         let (m, n) = (x.shape().rows(), weight.rows);
         let plan = Plan::new(m, n, weight.cols, self.multiprocessors);
         let (kernel, resident) = self.add_norm.get(plan.tile)?;
         let [columns, rows, splits] = plan.grid(m, n);
         let fits = columns * rows * splits <= *resident && rows <= GEMM_ROW_SLOTS;
-        if !fits || out.dtype() != DType::BF16 {
+        let plain = norm.kind == NormKind::Layer && modulation.is_none();
+        if !fits || !plain || out.dtype() != DType::BF16 {
             return None;
         }
         let arguments = (
@@ -186,7 +190,7 @@ impl Kernels {
             weight.packed.weight.address(),
             weight.packed.bias(),
             norm.weight.buffer.address(),
-            norm.bias.buffer.address(),
+            bias.buffer.address(),
             m as u32,
             n as u32,
             weight.cols as u32,

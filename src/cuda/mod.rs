@@ -347,9 +347,12 @@ impl Device for Cuda {
         &self,
         out: &mut Tensor<Buffer>,
         x: &Tensor<Buffer>,
-        norm: &Norm<Buffer>,
+        norm: Normalize<'_, Buffer>,
     ) -> Result<()> {
-        self.submit(self.norm.layer_norm(out, x, norm))
+        match self.norm.layer_norm(out, x, norm) {
+            Some(launch) => self.submit(launch),
+            None => self.missing("a norm of this kind"),
+        }
     }
 
     fn linear(
@@ -359,7 +362,10 @@ impl Device for Cuda {
         weight: &Matrix<Packed>,
         activation: Activation,
     ) -> Result<()> {
-        self.submit(self.linear.linear(out, x, weight, activation.into()))
+        match linear::Mode::of(activation) {
+            Some(mode) => self.submit(self.linear.linear(out, x, weight, mode)),
+            None => self.missing(&format!("{activation:?} after a linear layer")),
+        }
     }
 
     fn linear_add(
@@ -377,7 +383,7 @@ impl Device for Cuda {
         out: &mut Tensor<Buffer>,
         x: &Tensor<Buffer>,
         weight: &Matrix<Packed>,
-        norm: &Norm<Buffer>,
+        norm: Normalize<'_, Buffer>,
     ) -> Result<()> {
         match self.linear.linear_add_norm(residual, out, x, weight, norm) {
             Some(launch) => self.submit(launch),
@@ -396,6 +402,9 @@ impl Device for Cuda {
         v: Heads<'_, Buffer>,
         sizes: Attention,
     ) -> Result<()> {
+        if sizes.causal {
+            return self.missing("causal attention");
+        }
         self.submit(self.attention.attention(out, q, k, v, sizes))
     }
 

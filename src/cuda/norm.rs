@@ -7,7 +7,7 @@ use super::blocks;
 use super::driver::Driver;
 use super::kernel::{Kernel, Launch};
 use super::launch::*;
-use crate::device::Norm;
+use crate::device::{Norm, NormKind, Normalize};
 use crate::error::Result;
 use crate::tensor::{DType, Tensor};
 
@@ -57,8 +57,12 @@ impl Kernels {
         &self,
         out: &mut Tensor<Buffer>,
         x: &Tensor<Buffer>,
-        norm: &Norm<Buffer>,
-    ) -> Launch {
+        Normalize { norm, modulation }: Normalize<'_, Buffer>,
+    ) -> Option<Launch> {
+        let bias = norm.bias.as_ref()?;
+        if norm.kind != NormKind::Layer || modulation.is_some() {
+            return None;
+        }
         let kernel = match out.dtype() {
             DType::BF16 => &self.layer_norm_bf16,
             _ => &self.layer_norm_f32,
@@ -68,12 +72,12 @@ impl Kernels {
             out.buffer.address(),
             x.buffer.address(),
             norm.weight.buffer.address(),
-            norm.bias.buffer.address(),
+            bias.buffer.address(),
             rows as u32,
             x.shape().last() as u32,
             norm.epsilon,
         );
-        kernel.on([blocks(rows, NORM_WARPS), 1, 1], 32 * NORM_WARPS, 0, arguments)
+        Some(kernel.on([blocks(rows, NORM_WARPS), 1, 1], 32 * NORM_WARPS, 0, arguments))
     }
 
     /// Statistics, then the normalisation.
@@ -100,7 +104,7 @@ impl Kernels {
             out.buffer.address(),
             address,
             norm.weight.buffer.address(),
-            norm.bias.buffer.address(),
+            norm.bias.as_ref().map_or(0, |bias| bias.buffer.address()),
             pixels as u32,
             channels,
             groups,

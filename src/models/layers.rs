@@ -1,6 +1,6 @@
 //! What transformers are made of: weights read by name, packed for the device.
 
-use crate::device::{Activation, Attention, Device, Heads, Norm};
+use crate::device::{Activation, Attention, Device, Heads, Norm, NormKind};
 use crate::error::Result;
 use crate::ops;
 use crate::tensor::{DType, Matrix, Tensor};
@@ -48,8 +48,9 @@ pub fn norm<D: Device>(
     let weight = weights.floats(&format!("{name}.weight"), &[channels])?;
     let bias = weights.floats(&format!("{name}.bias"), &[channels])?;
     Ok(Norm {
+        kind: NormKind::Layer,
         weight: device.upload(&weight, [channels])?,
-        bias: device.upload(&bias, [channels])?,
+        bias: Some(device.upload(&bias, [channels])?),
         epsilon,
     })
 }
@@ -151,6 +152,7 @@ impl<D: Device> SelfAttention<D> {
             queries: rows,
             keys: rows,
             lengths: [rows; 2],
+            causal: false,
         };
         ops::attention(device, &mut s.attended, part(0), part(1), part(2), sizes)?; // [batch*rows, hidden]
         match next {
@@ -229,6 +231,7 @@ impl<D: Device> CrossAttention<D> {
             queries: rows / batch,
             keys: context.keys,
             lengths: context.lengths,
+            causal: false,
         };
         let q = Heads { tensor: &s.qkv, offset: 0 };
         let part = |i| Heads { tensor: &context.kv, offset: i * hidden };

@@ -13,7 +13,8 @@ struct Case {
 }
 
 fn case(batch: usize, heads: usize, head_dim: usize, queries: usize, keys: usize) -> Case {
-    let sizes = Attention { batch, heads, head_dim, queries, keys, lengths: [keys; 2] };
+    let sizes =
+        Attention { batch, heads, head_dim, queries, keys, lengths: [keys; 2], causal: false };
     Case { sizes, together: queries == keys, scale: 1.0 }
 }
 
@@ -53,10 +54,36 @@ fn cases() -> Vec<Case> {
     cases
 }
 
+/// Fewer queries than a block, tails of both blocks, several blocks, and CLIP's 77.
+fn causal() -> Vec<Case> {
+    let sizes = [(1, 2, 32, 1), (1, 1, 64, 5), (2, 2, 20, 33), (1, 3, 64, 64), (2, 12, 64, 77)];
+    let more = [(1, 1, 32, 65), (1, 2, 8, 130), (2, 1, 64, 200)];
+    let of = |(batch, heads, head_dim, rows)| {
+        let mut case = case(batch, heads, head_dim, rows, rows);
+        case.sizes.causal = true;
+        case
+    };
+    let mut cases: Vec<Case> = sizes.into_iter().chain(more).map(of).collect();
+    // Keys that do not exist beside those that come later.
+    let mut masked = of((2, 2, 64, 77));
+    masked.sizes.lengths = [3, 70];
+    cases.push(masked);
+    cases.push(Case { scale: 30.0, ..of((1, 2, 64, 90)) });
+    cases
+}
+
 pub(super) fn attention<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
-    for case in cases() {
+    run(judge, cases())
+}
+
+pub(super) fn causal_attention<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
+    run(judge, causal())
+}
+
+fn run<D: Device>(judge: &mut Judge<'_, D>, cases: Vec<Case>) -> Checked<()> {
+    for case in cases {
         let Case { sizes, together, scale } = case;
-        let Attention { batch, heads, head_dim, queries, keys, lengths } = sizes;
+        let Attention { batch, heads, head_dim, queries, keys, lengths, causal } = sizes;
         let width = heads * head_dim;
         let mut random = Random((queries * 1009 + keys * 31 + head_dim) as u64);
         let mut q = random.halves(batch * queries * width, scale);
@@ -99,7 +126,9 @@ pub(super) fn attention<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
 
         let (mut exactly, mut naive) = (Vec::new(), Vec::new());
         for row in 0..batch * queries {
-            let (sequence, length) = (row / queries, lengths[row / queries]);
+            let sequence = row / queries;
+            let seen = if causal { row % queries + 1 } else { keys };
+            let length = lengths[sequence].min(seen);
             for head in 0..heads {
                 let q = &q[row * width + head * head_dim..][..head_dim];
                 let key = |x: &[half::bf16], j: usize, c: usize| {

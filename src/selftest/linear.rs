@@ -1,8 +1,9 @@
-//! `linear`, `linear_add` and `linear_add_norm`.
+//! `linear` with every activation, `linear_add` and `linear_add_norm`.
 
 use super::Sums;
 use super::judge::*;
-use crate::device::{Activation, Device, HostMatrix, Norm};
+use super::norm::{Kind, PLAIN, Parameters, kinds};
+use crate::device::{Activation, Device, GATE, HostMatrix};
 use crate::ops;
 use crate::tensor::DType;
 use half::bf16;
@@ -64,71 +65,120 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-pub(super) fn linear<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
-    for case in cases() {
-        let Case { m, n, k, bias, activation, out, add, scale } = case;
-        let mut random = Random((m * 1_000_003 + n * 1009 + k) as u64);
-        let x = random.halves(m * k, scale);
-        let w = random.halves(n * k, scale / (k as f32).sqrt());
-        let b = random.floats(n, scale);
-        let residual = random.floats(m * n, 1.0);
-
-        let got = everywhere!(judge, case, |device| {
-            let x = input(device, &x, [m, k])?;
-            let matrix = HostMatrix {
-                weight: (&w).into(),
-                bias: bias.then(|| b.clone()),
-                rows: n,
-                cols: k,
-                taps: 1,
-            };
-            let weight = ops::pack(device, matrix)?;
-            let mut y = float_output(device, out, [m, n])?;
-            if add {
-                y = input(device, &residual, [m, n])?;
-                ops::linear_add(device, &mut y.tensor, &x.tensor, &weight)?;
-            } else {
-                ops::linear(device, &mut y.tensor, &x.tensor, &weight, activation)?;
-            }
-            bits(&y.floats(device)?)
-        });
-
-        let (mut exactly, mut naive, mut truncated) = (Vec::new(), Vec::new(), Vec::new());
-        for (i, &residual) in residual.iter().enumerate() {
-            let (row, column) = (&x[i / n * k..][..k], &w[i % n * k..][..k]);
-            let half = std::f64::consts::FRAC_1_SQRT_2;
-            let (mut exact, mut sum) = (0.0f64, 0.0f32);
-            for (&a, &w) in row.iter().zip(column) {
-                exact += a.to_f64() * w.to_f64();
-                sum += a.to_f32() * w.to_f32();
-            }
-            if bias {
-                exact += f64::from(b[i % n]);
-            }
-            if activation == Activation::Gelu {
-                exact = 0.5 * exact * (1.0 + erf(exact * half));
-            }
-            if add {
-                exact += f64::from(residual);
-            }
-            let finish = |mut sum: f32| {
-                if bias {
-                    sum += b[i % n];
-                }
-                if activation == Activation::Gelu {
-                    sum = 0.5 * sum * (1.0 + erf(f64::from(sum) * half) as f32);
-                }
-                stored(if add { sum + residual } else { sum }, out)
-            };
-            exactly.push(exact);
-            naive.push(finish(sum));
-            truncated.push(finish(tensor_core_sum(row, column)));
+/// The activations of CLIP and aMUSEd; output columns either side of a block of values and gates.
+fn activated() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (i, (m, n, k)) in SIZES.into_iter().enumerate() {
+        let (other, bias) = ([DType::BF16, DType::F32][i % 2], i % 3 != 0);
+        let all = [
+            (Activation::Silu, other),
+            (Activation::QuickGelu, other),
+            (Activation::Geglu, DType::BF16),
+        ];
+        for (activation, out) in all {
+            cases.push(Case { m, n, k, bias, activation, out, add: false, scale: 1.0 });
         }
-        let on_device = if judge.sums == Sums::TensorCores { &truncated } else { &naive };
-        judge.check((NAMES[0], case), &floats(&got[0]), &exactly, &naive, out);
-        judge.check((NAMES[1], case), &floats(&got[1]), &exactly, on_device, out);
     }
+    for activation in [Activation::Silu, Activation::QuickGelu, Activation::Geglu] {
+        let case = Case { activation, out: DType::F32, ..cases[3 * 6] };
+        cases.push(Case { scale: 30.0, ..case });
+    }
+    cases
+}
+
+pub(super) fn linear<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
+    cases().into_iter().try_for_each(|case| product(judge, case))
+}
+
+pub(super) fn linear_activations<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
+    activated().into_iter().try_for_each(|case| product(judge, case))
+}
+
+fn product<D: Device>(judge: &mut Judge<'_, D>, case: Case) -> Checked<()> {
+    let Case { m, n, k, bias, activation, out, add, scale } = case;
+    let features = activation.rows(n);
+    let mut random = Random((m * 1_000_003 + n * 1009 + k) as u64);
+    let x = random.halves(m * k, scale);
+    let w = random.halves(features * k, scale / (k as f32).sqrt());
+    let b = random.floats(features, scale);
+    let residual = random.floats(m * n, 1.0);
+
+    let got = everywhere!(judge, case, |device| {
+        let x = input(device, &x, [m, k])?;
+        let matrix = HostMatrix {
+            weight: (&w).into(),
+            bias: bias.then(|| b.clone()),
+            rows: features,
+            cols: k,
+            taps: 1,
+        };
+        let weight = ops::pack(device, matrix)?;
+        let mut y = float_output(device, out, [m, n])?;
+        if add {
+            y = input(device, &residual, [m, n])?;
+            ops::linear_add(device, &mut y.tensor, &x.tensor, &weight)?;
+        } else {
+            ops::linear(device, &mut y.tensor, &x.tensor, &weight, activation)?;
+        }
+        bits(&y.floats(device)?)
+    });
+
+    let (mut exactly, mut naive, mut truncated) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, &residual) in residual.iter().enumerate() {
+        let (row, column) = (&x[i / n * k..][..k], i % n);
+        // The feature itself, or the value and its gate.
+        let rows = match activation {
+            Activation::Geglu => {
+                [0, GATE].map(|part| column / GATE * 2 * GATE + column % GATE + part)
+            }
+            _ => [column; 2],
+        };
+        let bias = rows.map(|row| if bias { b[row] } else { 0.0 });
+        let pairs = |j: usize| row.iter().zip(&w[rows[j] * k..][..k]);
+        let exact = [0, 1].map(|j| {
+            let sum: f64 = pairs(j).map(|(a, w)| a.to_f64() * w.to_f64()).sum();
+            sum + f64::from(bias[j])
+        });
+        let sums = [0, 1].map(|j| pairs(j).map(|(a, w)| a.to_f32() * w.to_f32()).sum::<f32>());
+        let cores = rows.map(|j| tensor_core_sum(row, &w[j * k..][..k]));
+        let finish = |sums: [f32; 2]| {
+            let y = activate(activation, [sums[0] + bias[0], sums[1] + bias[1]]);
+            stored(if add { y + residual } else { y }, out)
+        };
+        let exact = activate_exactly(activation, exact);
+        exactly.push(if add { exact + f64::from(residual) } else { exact });
+        naive.push(finish(sums));
+        truncated.push(finish(cores));
+    }
+    let on_device = if judge.sums == Sums::TensorCores { &truncated } else { &naive };
+    judge.check((NAMES[0], case), &floats(&got[0]), &exactly, &naive, out);
+    judge.check((NAMES[1], case), &floats(&got[1]), &exactly, on_device, out);
     Ok(())
+}
+
+/// An activation of a value and, where it has one, its gate.
+pub(super) fn activate_exactly(activation: Activation, [x, gate]: [f64; 2]) -> f64 {
+    let gelu = |x: f64| 0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2));
+    match activation {
+        Activation::None => x,
+        Activation::Gelu => gelu(x),
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+        Activation::Geglu => x * gelu(gate),
+    }
+}
+
+/// The same, naively.
+pub(super) fn activate(activation: Activation, [x, gate]: [f32; 2]) -> f32 {
+    let root = std::f64::consts::FRAC_1_SQRT_2;
+    let gelu = |x: f32| 0.5 * x * (1.0 + erf(f64::from(x) * root) as f32);
+    match activation {
+        Activation::None => x,
+        Activation::Gelu => gelu(x),
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+        Activation::Geglu => x * gelu(gate),
+    }
 }
 
 /// (m, n, k): rows of one block and of several, tails, sums that one block takes and that several share.
@@ -145,71 +195,75 @@ const NORMED: [(usize, usize, usize); 9] = [
 ];
 
 pub(super) fn linear_add_norm<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
-    for (i, (m, n, k)) in NORMED.into_iter().enumerate() {
-        let case = (m, n, k);
-        let mut random = Random((m * 1009 + k) as u64);
-        let x = random.halves(m * k, 1.0);
-        let w = random.halves(n * k, 1.0 / (k as f32).sqrt());
-        let bias = (i % 2 == 0).then(|| random.floats(n, 1.0));
-        let residual = random.floats(m * n, 1.0);
-        let (scale, shift) = (random.floats(n, 1.0), random.floats(n, 1.0));
+    let mut sizes = NORMED.into_iter().enumerate();
+    sizes.try_for_each(|(i, size)| add_norm(judge, size, i % 2 == 0, PLAIN))
+}
 
-        let got = everywhere!(judge, case, |device| {
-            let x = input(device, &x, [m, k])?;
-            let (weight, bias) = ((&w).into(), bias.clone());
-            let weight = ops::pack(device, HostMatrix { weight, bias, rows: n, cols: k, taps: 1 })?;
-            let (scale, shift) = (input(device, &scale, [n])?, input(device, &shift, [n])?);
-            let norm = Norm { weight: scale.tensor, bias: shift.tensor, epsilon: 1e-6 };
-            let mut y = input(device, &residual, [m, n])?;
-            let mut out = output::<bf16, _>(device, [m, n])?;
-            // Twice: what one launch leaves behind must not disturb the next.
-            for _ in 0..2 {
-                device.write(&mut y.tensor.buffer, bytemuck::cast_slice(&residual))?;
-                let (y, out) = (&mut y.tensor, &mut out.tensor);
-                ops::linear_add_norm(device, y, out, &x.tensor, &weight, &norm)?;
-            }
-            [bits(&y.floats(device)?), bits(&out.floats(device)?)].concat()
-        });
-
-        let (mut exactly, mut naive, mut truncated) = (Vec::new(), Vec::new(), Vec::new());
-        for (i, &residual) in residual.iter().enumerate() {
-            let (row, column) = (&x[i / n * k..][..k], &w[i % n * k..][..k]);
-            let bias = bias.as_ref().map_or(0.0, |bias| bias[i % n]);
-            let pairs = || row.iter().zip(column);
-            let exact: f64 = pairs().map(|(a, w)| a.to_f64() * w.to_f64()).sum();
-            let sum: f32 = pairs().map(|(a, w)| a.to_f32() * w.to_f32()).sum();
-            exactly.push(exact + f64::from(bias) + f64::from(residual));
-            naive.push(sum + bias + residual);
-            truncated.push(tensor_core_sum(row, column) + bias + residual);
-        }
-        for (got, on) in got.iter().zip(NAMES) {
-            let cores = on == NAMES[1] && judge.sums == Sums::TensorCores;
-            let naive = if cores { &truncated } else { &naive };
-            let got = floats(got);
-            judge.check((on, case, "residual"), &got[..m * n], &exactly, naive, DType::F32);
-            let (exactly, naive) = layer_norm(&exactly, naive, &scale, &shift);
-            judge.check((on, case, "normed"), &got[m * n..], &exactly, &naive, DType::BF16);
+pub(super) fn linear_add_norm_kinds<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
+    for (i, size) in NORMED.into_iter().enumerate() {
+        let batch = if size.0 % 2 == 0 { 2 } else { 1 };
+        // Of large sizes, whose judge takes long, one kind.
+        let all = kinds(batch);
+        let some =
+            if i < 5 { vec![all[0], all[1], all[2], all[3 + i % 4]] } else { vec![all[i % 7]] };
+        for kind in some {
+            add_norm(judge, size, i % 2 == 1, kind)?;
         }
     }
     Ok(())
 }
 
-/// The norm of the exact rows, exactly, and that of the naive ones, naively.
-fn layer_norm(exact: &[f64], naive: &[f32], scale: &[f32], shift: &[f32]) -> (Vec<f64>, Vec<f32>) {
-    let n = scale.len();
-    let (mut exactly, mut naively) = (Vec::new(), Vec::new());
-    for (exact, naive) in exact.chunks(n).zip(naive.chunks(n)) {
-        let (m, m32) = (exact.iter().sum::<f64>() / n as f64, naive.iter().sum::<f32>() / n as f32);
-        let v = exact.iter().map(|x| (x - m).powi(2)).sum::<f64>() / n as f64;
-        let v32 = naive.iter().map(|x| (x - m32).powi(2)).sum::<f32>() / n as f32;
-        for c in 0..n {
-            let y = (exact[c] - m) / (v + f64::from(1e-6f32)).sqrt();
-            exactly.push(y * f64::from(scale[c]) + f64::from(shift[c]));
-            let y = (naive[c] - m32) / (v32 + 1e-6).sqrt() * scale[c] + shift[c];
-            naively.push(stored(y, DType::BF16));
+fn add_norm<D: Device>(
+    judge: &mut Judge<'_, D>,
+    (m, n, k): (usize, usize, usize),
+    bias: bool,
+    kind: Kind,
+) -> Checked<()> {
+    let case = (m, n, k, kind);
+    let mut random = Random((m * 1009 + k) as u64);
+    let x = random.halves(m * k, 1.0);
+    let w = random.halves(n * k, 1.0 / (k as f32).sqrt());
+    let bias = bias.then(|| random.floats(n, 1.0));
+    let residual = random.floats(m * n, 1.0);
+    let parameters = Parameters::random(&mut random, n, kind);
+
+    let got = everywhere!(judge, case, |device| {
+        let x = input(device, &x, [m, k])?;
+        let (weight, bias) = ((&w).into(), bias.clone());
+        let weight = ops::pack(device, HostMatrix { weight, bias, rows: n, cols: k, taps: 1 })?;
+        let mut y = input(device, &residual, [m, n])?;
+        let mut out = output::<bf16, _>(device, [m, n])?;
+        // Twice: what one launch leaves behind must not disturb the next.
+        for _ in 0..2 {
+            device.write(&mut y.tensor.buffer, bytemuck::cast_slice(&residual))?;
+            let (y, out) = (&mut y.tensor, &mut out.tensor);
+            parameters.with(device, |norm| {
+                Ok(ops::linear_add_norm(device, y, out, &x.tensor, &weight, norm)?)
+            })?;
         }
+        [bits(&y.floats(device)?), bits(&out.floats(device)?)].concat()
+    });
+
+    let (mut exactly, mut naive, mut truncated) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, &residual) in residual.iter().enumerate() {
+        let (row, column) = (&x[i / n * k..][..k], &w[i % n * k..][..k]);
+        let bias = bias.as_ref().map_or(0.0, |bias| bias[i % n]);
+        let pairs = || row.iter().zip(column);
+        let exact: f64 = pairs().map(|(a, w)| a.to_f64() * w.to_f64()).sum();
+        let sum: f32 = pairs().map(|(a, w)| a.to_f32() * w.to_f32()).sum();
+        exactly.push(exact + f64::from(bias) + f64::from(residual));
+        naive.push(sum + bias + residual);
+        truncated.push(tensor_core_sum(row, column) + bias + residual);
     }
-    (exactly, naively)
+    for (got, on) in got.iter().zip(NAMES) {
+        let cores = on == NAMES[1] && judge.sums == Sums::TensorCores;
+        let naive = if cores { &truncated } else { &naive };
+        let got = floats(got);
+        judge.check((on, case, "residual"), &got[..m * n], &exactly, naive, DType::F32);
+        let (exactly, naive) = parameters.judge(&exactly, naive, DType::BF16);
+        judge.check((on, case, "normed"), &got[m * n..], &exactly, &naive, DType::BF16);
+    }
+    Ok(())
 }
 
 /// A dot product as the plainest loop over `mma` gives it: tensor cores add 16 products at a time to an

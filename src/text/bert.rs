@@ -107,6 +107,7 @@ impl<D: Device> Bert<D> {
             queries: longest,
             keys: longest,
             lengths,
+            causal: false,
         };
 
         ops::embed(device, &mut sum, &order, &words, Some(&positions))?;

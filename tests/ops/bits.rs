@@ -4,7 +4,9 @@
 
 use crate::cpus;
 use half::bf16;
-use muse::device::{Activation, Attention, Conv, Heads, HostMatrix, Masked, Norm, Sampling};
+use muse::device::{
+    Activation, Attention, Conv, Heads, HostMatrix, Masked, Norm, NormKind, Sampling,
+};
 use muse::ops;
 use muse::rng::NoiseKey;
 use muse::selftest::judge::*;
@@ -42,8 +44,15 @@ fn linear_gelu() {
 
 #[test]
 fn attention() {
-    let sizes =
-        Attention { batch: 1, heads: 2, head_dim: 64, queries: 50, keys: 90, lengths: [85, 0] };
+    let sizes = Attention {
+        batch: 1,
+        heads: 2,
+        head_dim: 64,
+        queries: 50,
+        keys: 90,
+        lengths: [85, 0],
+        causal: false,
+    };
     let mut random = Random(2);
     let [q, k, v] = [50, 90, 90].map(|rows| random.halves(rows * 128, 1.5));
     pin("attention", 0xd68f_0cd5_9201_9e87, |device| {
@@ -64,8 +73,9 @@ fn conv_and_norms() {
     let (scale, shift) = (random.floats(c, 1.0), random.floats(c, 1.0));
     pin("norms", 0x8632_fda4_21bb_4bd9, |device| {
         let norm = || Norm {
+            kind: NormKind::Layer,
             weight: input(device, &scale, [c]).unwrap().tensor,
-            bias: input(device, &shift, [c]).unwrap().tensor,
+            bias: Some(input(device, &shift, [c]).unwrap().tensor),
             epsilon: 1e-6,
         };
         let matrix =

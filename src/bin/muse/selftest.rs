@@ -5,7 +5,7 @@ use std::io::Write;
 use muse::cpu::{Cpu, Simd};
 use muse::cuda::Cuda;
 use muse::device::Device;
-use muse::selftest::{Outcome, Sums, Verb, verbs};
+use muse::selftest::{Outcome, Sums, Verb, verbs, verbs_of_cpu};
 use muse::{DeviceChoice, Error, Result};
 
 use crate::options::SelftestArgs;
@@ -33,13 +33,21 @@ pub fn run(arguments: SelftestArgs) -> Result<()> {
     let cpus: Vec<Cpu> =
         [twin(levels.first()), twin(levels.last())].into_iter().flatten().collect::<Result<_>>()?;
     match gpu {
-        Some(gpu) => table(&gpu, Sums::TensorCores, &cpus, &arguments.verbs),
-        None => table(&Cpu::new(None)?, Sums::Rounded, &cpus, &arguments.verbs),
+        Some(gpu) => table(&gpu, Sums::TensorCores, &cpus, verbs(), &arguments.verbs),
+        None => {
+            let all = verbs().into_iter().chain(verbs_of_cpu()).collect();
+            table(&Cpu::new(None)?, Sums::Rounded, &cpus, all, &arguments.verbs)
+        }
     }
 }
 
-fn table<D: Device>(device: &D, sums: Sums, cpus: &[Cpu], only: &[String]) -> Result<()> {
-    let all: Vec<Verb<D>> = verbs();
+fn table<D: Device>(
+    device: &D,
+    sums: Sums,
+    cpus: &[Cpu],
+    all: Vec<Verb<D>>,
+    only: &[String],
+) -> Result<()> {
     if let Some(unknown) = only.iter().find(|name| all.iter().all(|verb| verb.name != **name)) {
         let names: Vec<&str> = all.iter().map(|verb| verb.name).collect();
         return Err(Error::Option {
@@ -52,10 +60,10 @@ fn table<D: Device>(device: &D, sums: Sums, cpus: &[Cpu], only: &[String]) -> Re
     println!("device  {}", device.describe());
     println!("twin    {}", cpus[cpus.len() - 1].describe());
     println!();
-    println!("{:<18} {:>6} {:>7} {:>9}  result", "verb", "cases", "worst", "seconds");
+    println!("{:<21} {:>6} {:>7} {:>9}  result", "verb", "cases", "worst", "seconds");
     let mut failed = Vec::new();
     for verb in all.iter().filter(|verb| only.is_empty() || only.iter().any(|n| n == verb.name)) {
-        print!("{:<18} ", verb.name);
+        print!("{:<21} ", verb.name);
         let _ = std::io::stdout().flush(); // the name shows while it runs
         let outcome = verb.test(device, sums, cpus);
         let Outcome { cases, worst, elapsed, failures } = &outcome;
