@@ -266,16 +266,7 @@ fn conv<D: Device>(
 ) -> Result<Matrix<D::Packed>> {
     let side = if geometry == Conv::Point { 1 } else { 3 };
     let padded = if from == 3 { 4 } else { from }; // RGB images carry a fourth, zero channel
-    let matrix = w.conv(name, [to, from, side, side], padded)?;
-    let cols = matrix.cols;
-    Ok(Matrix {
-        packed: device.pack(matrix)?,
-        rows: to,
-        cols,
-        taps: geometry.taps(),
-        dtype: DType::BF16,
-        has_bias: true,
-    })
+    ops::pack(device, w.conv(name, [to, from, side, side], padded, true)?)
 }
 
 fn convolved<D: Device>(

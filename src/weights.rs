@@ -7,6 +7,7 @@
 //! `NAME_scale`, f32 `[rows]`, holds one factor per row.
 
 mod convert;
+mod regroup;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::device::{Device, HostMatrix};
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// Longest header that is read: some 80,000 tensors, and little enough memory to parse.
 const MAX_HEADER: u64 = 8 << 20;
@@ -158,6 +159,11 @@ impl Weights {
         Ok(Weights { path: path.into(), tensors })
     }
 
+    /// Dtype of the activations of the model, of its tables and convolutions.
+    pub fn activations(&self) -> DType {
+        DType::BF16
+    }
+
     /// The file, or the folder of the shards.
     pub fn path(&self) -> &Path {
         &self.path
@@ -236,12 +242,18 @@ impl Weights {
         Ok(HostMatrix { weight, bias, rows: rows * names.len(), cols, taps: 1 })
     }
 
-    /// A convolution with bias, `NAME.weight [out, in, k, k]` in PyTorch's order, as
-    /// `[out, k*k, in]`; `pad_in` ≥ `in` input channels, the further ones zero.
-    pub fn conv(&mut self, name: &str, shape: [usize; 4], pad_in: usize) -> Result<HostMatrix<'_>> {
+    /// A convolution `NAME.weight [out, in, k, k]` in PyTorch's order, as `[out, k*k, in]`, with
+    /// `NAME.bias [out]` when `bias`; `pad_in` ≥ `in` input channels, the further ones zero.
+    pub fn conv(
+        &mut self,
+        name: &str,
+        shape: [usize; 4],
+        pad_in: usize,
+        bias: bool,
+    ) -> Result<HostMatrix<'_>> {
         let [rows, channels, height, width] = shape;
         let (taps, cols) = (height * width, pad_in.max(channels));
-        let bias = self.floats(&format!("{name}.bias"), &[rows])?;
+        let bias = self.bias(name, rows, bias)?;
         let weight = self.bf16(&format!("{name}.weight"), &shape)?;
         let weight = if taps == 1 && cols == channels {
             weight
@@ -257,7 +269,16 @@ impl Weights {
             }
             Cow::Owned(moved)
         };
-        Ok(HostMatrix { weight, bias: Some(bias), rows, cols, taps })
+        Ok(HostMatrix { weight, bias, rows, cols, taps })
+    }
+
+    fn bias(&mut self, name: &str, rows: usize, bias: bool) -> Result<Option<Vec<f32>>> {
+        bias.then(|| self.floats(&format!("{name}.bias"), &[rows])).transpose()
+    }
+
+    /// Takes the tensor `name`, if it is there, as one that holds nothing a model needs.
+    pub fn ignore(&mut self, name: &str) {
+        self.claim(name);
     }
 
     /// Ends the reading of a model: a tensor that was never asked for is an error.

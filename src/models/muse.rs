@@ -69,6 +69,7 @@ impl<D: Device> Muse<D> {
             heads: config.num_heads,
             mlp: config.mlp_size,
             epsilon: config.layer_norm_eps,
+            dtype: w.activations(),
         };
         let (hidden, codebook) = (width.hidden, config.codebook_size);
         let positions = config.grid[0] * config.grid[1];
@@ -126,10 +127,10 @@ impl<D: Device> Muse<D> {
         text: &Text<D>,
         coarse_tokens: Option<&Tensor<D::Buffer>>,
     ) -> Result<Prepared<'a, D>> {
-        let Width { hidden, .. } = self.width;
+        let Width { hidden, dtype, .. } = self.width;
         let batch = text.batch;
         let longest = text.states.shape().rows() / batch;
-        let mut projected = device.zeros(DType::BF16, [batch * longest, hidden])?;
+        let mut projected = device.zeros(dtype, [batch * longest, hidden])?;
         ops::linear(device, &mut projected, &text.states, &self.text_projection, Activation::None)?;
 
         // Super-res (§2.4): the context is the coarse states, then the text.
@@ -139,7 +140,7 @@ impl<D: Device> Muse<D> {
         };
         let cells = coarse.as_ref().map_or(0, |states| states.shape().rows());
         let keys = cells + longest;
-        let mut context = device.zeros(DType::BF16, [batch * keys, hidden])?;
+        let mut context = device.zeros(dtype, [batch * keys, hidden])?;
         for b in 0..batch {
             if let Some(states) = &coarse {
                 ops::copy_rows(device, &mut context, b * keys, states, 0, cells)?;
@@ -211,7 +212,7 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
         for (i, (block, context)) in model.blocks.iter().zip(context).enumerate() {
             let after = model.blocks.get(i + 1);
             let cross = &block.cross.norm;
-            block.attention.forward(device, s, batch, after.map(|_| cross))?;
+            block.attention.forward(device, s, batch, after.map(|_| cross.into()))?;
             if after.is_none() {
                 // From here on no row reads another, and only the masked positions' are asked for.
                 ops::select_rows(device, selected, &s.x, &masked.positions)?; // [batch*n, hidden]
@@ -219,7 +220,7 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
                 s.set_rows(unknown);
                 ops::layer_norm(device, &mut s.normed, &s.x, cross)?; // [batch*n, hidden]
             }
-            block.cross.forward(device, s, context, batch, &block.mlp.norm)?;
+            block.cross.forward(device, s, context, batch, Some((&block.mlp.norm).into()))?;
             let next = after.map_or(&model.final_norm, |after| &after.attention.norm);
             block.mlp.forward(device, s, next)?;
         }
@@ -283,7 +284,7 @@ impl<D: Device> Coarse<D> {
         )?;
         ops::layer_norm(device, &mut s.normed, &s.x, self.norm_of(0))?;
         for (i, block) in self.blocks.iter().enumerate() {
-            block.attention.forward(device, &mut s, 1, Some(&block.mlp.norm))?;
+            block.attention.forward(device, &mut s, 1, Some((&block.mlp.norm).into()))?;
             block.mlp.forward(device, &mut s, self.norm_of(i + 1))?;
         }
         Ok(s.normed)

@@ -38,6 +38,7 @@ impl<D: Device> Bert<D> {
             heads: config.num_attention_heads,
             mlp: config.intermediate_size,
             epsilon: config.layer_norm_eps,
+            dtype: w.activations(),
         };
         let Width { hidden, mlp, epsilon, .. } = width;
         let blocks = (0..config.num_hidden_layers)
