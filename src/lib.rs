@@ -40,3 +40,4 @@ pub use error::{Error, Result};
 pub use image::Image;
 pub use pipeline::{Generated, Timings};
 pub use request::{Overrides, Request, Size};
+pub use tensor::Precision;

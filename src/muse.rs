@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::models::MaskedModel;
 use crate::models::muse::{Muse, Text};
 use crate::pipeline::{Family, Level};
-use crate::tensor::Tensor;
+use crate::tensor::{Precision, Tensor};
 use crate::text::bert::Bert;
 use crate::tokenizer::Tokenizer;
 use crate::vq::Vq;
@@ -41,9 +41,9 @@ impl<D: Device> Parts<D> {
 impl<D: Device> Family<D> for Parts<D> {
     type Text = Text<D>;
 
-    fn load(device: &D, path: &Path) -> Result<Self> {
+    fn load(device: &D, path: &Path, precision: Precision) -> Result<Self> {
         let config = Config::read(path)?;
-        let open = |file: &str| Weights::open(path.join(file));
+        let open = |file: &str| Ok(Weights::open(path.join(file))?.in_precision(precision));
         let stages = [
             Some((&config.base, &config.vq_base)),
             config.superres.as_ref().zip(config.vq_superres.as_ref()),

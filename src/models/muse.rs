@@ -16,7 +16,7 @@ use std::mem;
 
 /// Text states of one image: the conditional sequence, then the unconditional or negative one.
 pub struct Text<D: Device> {
-    /// bf16 `[batch*longest, text_size]`, each sequence padded to the longest.
+    /// Float `[batch*longest, text_size]`, each sequence padded to the longest.
     pub states: Tensor<D::Buffer>,
     /// Rows of each sequence that exist.
     pub lengths: [usize; 2],
@@ -37,7 +37,7 @@ struct CoarseBlock<D: Device> {
 
 /// The coarse encoder of super-res.
 struct Coarse<D: Device> {
-    token_embedding: Tensor<D::Buffer>,    // bf16 [codebook, hidden]
+    token_embedding: Tensor<D::Buffer>,    // float [codebook, hidden]
     position_embedding: Tensor<D::Buffer>, // f32 [cells, hidden]
     blocks: Vec<CoarseBlock<D>>,
     final_norm: Norm<D::Buffer>,
@@ -51,7 +51,7 @@ pub struct Muse<D: Device> {
     width: Width,
     codebook: usize,
     positions: usize,
-    token_embedding: Tensor<D::Buffer>, // bf16 [codebook + 1, hidden]; the last row is [MASK]
+    token_embedding: Tensor<D::Buffer>, // float [codebook + 1, hidden]; the last row is [MASK]
     position_embedding: Tensor<D::Buffer>, // f32 [positions, hidden]
     text_projection: Matrix<D::Packed>, // [hidden, text_size]
     blocks: Vec<Block<D>>,
@@ -267,7 +267,7 @@ impl<D: Device> Coarse<D> {
         self.blocks.get(i).map_or(&self.final_norm, |block| &block.attention.norm)
     }
 
-    /// Coarse states, bf16 `[cells, hidden]`.
+    /// Coarse states, float `[cells, hidden]`.
     fn encode(
         &self,
         device: &D,

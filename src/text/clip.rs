@@ -83,7 +83,7 @@ impl<D: Device> Clip<D> {
         let ids = texts.concat();
         let n = batch * length;
         let mut s = Scratch::new(device, n, self.width)?;
-        let words = device.upload(&self.word_embedding.gather(&ids)?, [n, hidden])?;
+        let words = device.upload_floats(&self.word_embedding.gather(&ids)?, [n, hidden])?;
         let positions = device.upload(&self.position_embedding.repeat(batch), [n, hidden])?;
         let order = device.upload(&Vec::from_iter(0..n as u32), [n])?;
         ops::embed(device, &mut s.x, &order, &words, Some(&positions))?; // [batch*length, hidden]

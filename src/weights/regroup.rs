@@ -2,9 +2,13 @@
 
 use std::ops::Range;
 
+use half::bf16;
+
 use super::Weights;
+use super::convert::Float;
 use crate::device::{Activation, GATE, HostMatrix};
 use crate::error::Result;
+use crate::tensor::{DType, Floats};
 
 impl Weights {
     /// The columns `columns` of the linear layer `NAME.weight [rows, cols]`, with `NAME.bias [rows]` when
@@ -17,10 +21,10 @@ impl Weights {
         bias: bool,
     ) -> Result<HostMatrix<'_>> {
         let bias = self.bias(name, rows, bias)?;
-        let weight = self.bf16(&format!("{name}.weight"), &[rows, cols])?;
-        let starts = (0..rows).map(|row| Some(row * cols + columns.start));
-        let weight = regroup(&weight, columns.len(), starts).into();
-        Ok(HostMatrix { weight, bias, rows, cols: columns.len(), taps: 1 })
+        let (length, first) = (columns.len(), columns.start);
+        let starts = (0..rows).map(|row| Some(row * cols + first));
+        let weight = self.regrouped(name, &[rows, cols], length, starts)?;
+        Ok(HostMatrix { weight, bias, rows, cols: length, taps: 1 })
     }
 
     /// A linear layer of gated outputs, `NAME.weight [2*outputs, cols]`, values and then gates, in the order
@@ -32,7 +36,6 @@ impl Weights {
         bias: bool,
     ) -> Result<HostMatrix<'_>> {
         let bias = self.bias(name, 2 * outputs, bias)?;
-        let weight = self.bf16(&format!("{name}.weight"), &[2 * outputs, cols])?;
         let rows = Activation::Geglu.rows(outputs);
         let starts = |length: usize| {
             (0..rows).map(move |row| {
@@ -41,7 +44,7 @@ impl Weights {
             })
         };
         let bias = bias.map(|bias| regroup(&bias, 1, starts(1)));
-        let weight = regroup(&weight, cols, starts(cols)).into();
+        let weight = self.regrouped(name, &[2 * outputs, cols], cols, starts(cols))?;
         Ok(HostMatrix { weight, bias, rows, cols, taps: 1 })
     }
 
@@ -57,19 +60,33 @@ impl Weights {
         let [cols, channels, height, width] = shape;
         let taps = height * width;
         let bias = self.bias(name, channels, bias)?.map(|bias| bias.repeat(taps));
-        let weight = self.bf16(&format!("{name}.weight"), &shape)?;
         let rows = taps * channels;
         let starts = (0..rows * cols).map(|i| {
             let (row, col) = (i / cols, i % cols);
             Some((col * channels + row % channels) * taps + row / channels)
         });
-        let weight = regroup(&weight, 1, starts).into();
+        let weight = self.regrouped(name, &shape, 1, starts)?;
         Ok(HostMatrix { weight, bias, rows, cols, taps: 1 })
+    }
+
+    /// [`regroup`] of `NAME.weight`.
+    fn regrouped(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        length: usize,
+        starts: impl ExactSizeIterator<Item = Option<usize>>,
+    ) -> Result<Floats<'static>> {
+        let name = format!("{name}.weight");
+        Ok(match self.activations() {
+            DType::F32 => regroup::<f32>(&self.decoded(&name, shape)?, length, starts).into(),
+            _ => regroup::<bf16>(&self.decoded(&name, shape)?, length, starts).into(),
+        })
     }
 }
 
 /// The pieces of `length` values from `starts` on, one after another; zeros where there is no start.
-fn regroup<T: Copy + Default>(
+fn regroup<T: Float>(
     values: &[T],
     length: usize,
     starts: impl ExactSizeIterator<Item = Option<usize>>,
@@ -78,7 +95,7 @@ fn regroup<T: Copy + Default>(
     for start in starts {
         match start {
             Some(start) => out.extend_from_slice(&values[start..start + length]),
-            None => out.resize(out.len() + length, T::default()),
+            None => out.resize(out.len() + length, T::ZERO),
         }
     }
     out

@@ -95,7 +95,7 @@ fn outputs(arguments: &GenerateArgs, count: usize) -> Result<Vec<PathBuf>> {
 
 fn load(arguments: &GenerateArgs) -> Result<Engine> {
     let threads = arguments.threads.map(|n| n as usize);
-    let options = EngineOptions { device: arguments.device, threads };
+    let options = EngineOptions { device: arguments.device, dtype: arguments.dtype, threads };
     let engine = Engine::load(model_dir(arguments.model.model.clone())?, options)?;
     if let Some(reason) = engine.reason() {
         eprintln!("device: {} ({reason})", engine.device());
@@ -155,6 +155,7 @@ fn text_chunks(engine: &Engine, request: &Request) -> Result<Vec<(&'static str, 
         ("prompt", request.prompt.clone()),
         ("seed", request.seed.to_string()),
         ("settings", settings),
+        ("dtype", engine.dtype().to_string()),
         ("model", format!("{} {}", engine.name(), engine.model_hash()?)),
     ];
     if !request.negative.is_empty() {
@@ -229,6 +230,7 @@ fn report(
         "request": request,
         "tokens": token_hash(generated),
         "device": engine.device(),
+        "dtype": engine.dtype().to_string(),
         "seconds": {
             "load": since_start[0].as_secs_f64(),
             "text": t.text.as_secs_f64(),
