@@ -5,6 +5,7 @@
 //! and in its root mean square value. The tolerances come from the golden file, not from here.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use muse::config::VqConfig;
 use muse::cpu::Cpu;
@@ -12,13 +13,15 @@ use muse::device::{Device, Masked};
 use muse::hub::Folder;
 use muse::models::MaskedModel;
 use muse::models::uvit::{Conditions, Uvit};
-use muse::tensor::{DType, Tensor};
+use muse::tensor::{DType, Precision, Tensor};
 use muse::text::clip::Clip;
 use muse::vq::Vq;
 use muse::weights::Weights;
 use serde_json::Value;
 
-/// The golden file, and the dtype whose errors are allowed.
+const BOTH: [Precision; 2] = [Precision::Bf16, Precision::F32];
+
+/// The golden file.
 struct Golden {
     tensors: safetensors::SafeTensors<'static>,
     metadata: HashMap<String, String>,
@@ -57,13 +60,13 @@ impl Golden {
     }
 
     /// The largest error that the reference had, and the root of its mean square.
-    fn errors(&self, name: &str, dtype: DType) -> [f64; 2] {
-        let errors = self.floats(&format!("{name}.{dtype}_error"));
+    fn errors(&self, name: &str, precision: Precision) -> [f64; 2] {
+        let errors = self.floats(&format!("{name}.{precision}_error"));
         [0, 1].map(|i| f64::from(errors[i]))
     }
 
-    /// Holds the whole of `got` to twice the error of the reference's run in `dtype`.
-    fn check(&self, name: &str, got: &[f32], dtype: DType) {
+    /// Holds the whole of `got` to twice the error of the reference's run in `precision`.
+    fn check(&self, name: &str, got: &[f32], precision: Precision) {
         let info = self.json(name);
         let whole: u64 =
             info["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).product();
@@ -74,10 +77,13 @@ impl Golden {
         let errors: Vec<f64> = kept.zip(&exact).map(|(g, e)| f64::from(g - e).abs()).collect();
         let max = errors.iter().copied().fold(0.0, f64::max);
         let rms = (errors.iter().map(|e| e * e).sum::<f64>() / exact.len() as f64).sqrt();
-        let [most, root] = self.errors(name, dtype);
+        let [most, root] = self.errors(name, precision);
         let (most, root) = (max / most, rms / root);
-        println!("{name}: error max {most:.2} and rms {root:.2} of the {dtype} reference's");
-        assert!(most <= 2.0 && root <= 2.0, "{name}: {most} and {root} times the {dtype} error");
+        println!("{name}: error max {most:.2} and rms {root:.2} of the {precision} reference's");
+        assert!(
+            most <= 2.0 && root <= 2.0,
+            "{name}: {most} and {root} times the {precision} error"
+        );
     }
 }
 
@@ -85,19 +91,6 @@ fn floats<D: Device>(device: &D, tensor: &Tensor<D::Buffer>) -> Vec<f32> {
     match tensor.dtype() {
         DType::F32 => device.download(tensor).unwrap(),
         _ => device.download::<half::bf16>(tensor).unwrap().iter().map(|v| v.to_f32()).collect(),
-    }
-}
-
-fn upload<D: Device>(
-    device: &D,
-    values: &[f32],
-    shape: [usize; 2],
-    dtype: DType,
-) -> Tensor<D::Buffer> {
-    let halves = || values.iter().map(|&v| half::bf16::from_f32(v)).collect::<Vec<_>>();
-    match dtype {
-        DType::F32 => device.upload(values, shape).unwrap(),
-        _ => device.upload(&halves(), shape).unwrap(),
     }
 }
 
@@ -109,49 +102,67 @@ fn made_up(name: &str) -> (tempfile::TempDir, Folder) {
     (folder, opened)
 }
 
-#[test]
-fn clip_agrees_with_transformers() {
-    clip_agrees(&Cpu::new(None).unwrap(), DType::BF16);
+fn weights(paths: &[PathBuf], precision: Precision) -> Weights {
+    Weights::open_shards(paths).unwrap().in_precision(precision)
 }
 
-fn clip_agrees(device: &impl Device, dtype: DType) {
+#[test]
+fn clip_agrees_with_transformers() {
+    let device = Cpu::new(None).unwrap();
+    for precision in BOTH {
+        clip_agrees(&device, precision);
+    }
+}
+
+fn clip_agrees(device: &impl Device, precision: Precision) {
     let golden = Golden::open();
     let (_guard, folder) = made_up("flat");
-    let weights = Weights::open_shards(&folder.text_encoder_weights).unwrap();
+    let weights = weights(&folder.text_encoder_weights, precision);
     let clip = Clip::load(device, weights, &folder.text_encoder).unwrap();
     let ids = golden.ids("text.ids");
     let texts: Vec<&[u32]> = ids.chunks_exact(clip.length()).collect();
     let (mut states, mut pooled) = (Vec::new(), Vec::new());
     for texts in texts.chunks(2) {
         let encoded = clip.encode(device, texts).unwrap();
-        assert_eq!((encoded.states.dtype(), encoded.pooled.dtype()), (dtype, dtype));
         states.extend(floats(device, &encoded.states));
         pooled.extend(floats(device, &encoded.pooled));
     }
-    golden.check("text.states", &states, dtype);
-    golden.check("text.pooled", &pooled, dtype);
+    golden.check("text.states", &states, precision);
+    golden.check("text.pooled", &pooled, precision);
 }
 
 #[test]
 fn flat_logits_agree_with_diffusers() {
-    logits_agree(&Cpu::new(None).unwrap(), "flat", DType::BF16);
+    let device = Cpu::new(None).unwrap();
+    for precision in BOTH {
+        logits_agree(&device, "flat", precision);
+    }
 }
 
 #[test]
 fn halved_logits_agree_with_diffusers() {
-    logits_agree(&Cpu::new(None).unwrap(), "halved", DType::BF16);
+    let device = Cpu::new(None).unwrap();
+    for precision in BOTH {
+        logits_agree(&device, "halved", precision);
+    }
 }
 
-fn logits_agree(device: &impl Device, model: &str, dtype: DType) {
+fn logits_agree(device: &impl Device, model: &str, precision: Precision) {
     let golden = Golden::open();
     let (_guard, folder) = made_up(model);
-    let weights = Weights::open_shards(&folder.transformer_weights).unwrap();
+    let weights = weights(&folder.transformer_weights, precision);
     let uvit = Uvit::load(device, weights, &folder.transformer).unwrap();
 
     let (length, config) = (folder.text_encoder.max_position_embeddings, &folder.transformer);
     let uniform = |name: &str, shape: [usize; 2]| {
         let values: Vec<f32> = fixtures::uniform(name, shape[0] * shape[1]).collect();
-        upload(device, &values, shape, dtype)
+        match precision {
+            Precision::F32 => device.upload(&values, shape).unwrap(),
+            Precision::Bf16 => {
+                let rounded: Vec<_> = values.into_iter().map(half::bf16::from_f32).collect();
+                device.upload(&rounded, shape).unwrap()
+            }
+        }
     };
     let states = uniform("input.states", [2 * length, config.encoder_hidden_size]);
     let pooled = uniform("input.pooled", [2, config.cond_embed_dim]);
@@ -173,8 +184,8 @@ fn logits_agree(device: &impl Device, model: &str, dtype: DType) {
         let masked = Masked::new(device, &ids, mask).unwrap();
         let logits = floats(device, prepared.logits(device, &masked, 2).unwrap());
         let (conditional, unconditional) = logits.split_at(logits.len() / 2);
-        golden.check(&format!("{name}.{ratio}.conditional"), conditional, dtype);
-        golden.check(&format!("{name}.{ratio}.unconditional"), unconditional, dtype);
+        golden.check(&format!("{name}.{ratio}.conditional"), conditional, precision);
+        golden.check(&format!("{name}.{ratio}.unconditional"), unconditional, precision);
         let alone = floats(device, prepared.logits(device, &masked, 1).unwrap());
         assert_eq!(alone, conditional, "the conditional rows do not depend on the unconditional");
     }
@@ -184,7 +195,7 @@ fn logits_agree(device: &impl Device, model: &str, dtype: DType) {
 fn a_grid_without_a_half_is_refused() {
     let device = Cpu::new(None).unwrap();
     let (_guard, folder) = made_up("halved");
-    let weights = Weights::open_shards(&folder.transformer_weights).unwrap();
+    let weights = weights(&folder.transformer_weights, Precision::Bf16);
     let (config, length) = (&folder.transformer, 2);
     let uvit = Uvit::load(&device, weights, config).unwrap();
     let states = device.zeros(DType::BF16, [length, config.encoder_hidden_size]).unwrap();
@@ -197,13 +208,16 @@ fn a_grid_without_a_half_is_refused() {
 
 #[test]
 fn vq_agrees_with_diffusers() {
-    vq_agrees(&Cpu::new(None).unwrap(), DType::BF16);
+    let device = Cpu::new(None).unwrap();
+    for precision in BOTH {
+        vq_agrees(&device, precision);
+    }
 }
 
-fn vq_agrees(device: &impl Device, dtype: DType) {
+fn vq_agrees(device: &impl Device, precision: Precision) {
     let golden = Golden::open();
     let (_guard, folder) = made_up("flat");
-    let weights = Weights::open_shards(&folder.vqvae_weights).unwrap();
+    let weights = weights(&folder.vqvae_weights, precision);
     let vq = Vq::load(device, weights, &VqConfig::from(&folder.vqvae)).unwrap();
     let [height, width] = golden.sizes("vq.grid");
     let count = height * width;
@@ -211,17 +225,17 @@ fn vq_agrees(device: &impl Device, dtype: DType) {
     let tokens = fixtures::integers("input.codes", count, folder.vqvae.num_vq_embeddings as u32);
     let tokens = device.upload(&tokens, [count]).unwrap();
     let image = vq.decode_float(device, &tokens, [height, width]).unwrap();
-    golden.check("vq.pixels", &floats(device, &image), dtype);
+    golden.check("vq.pixels", &floats(device, &image), precision);
 
     let shape = [height * vq.grid_factor(), width * vq.grid_factor(), 3];
     let picture = fixtures::image("input.image", shape[0], shape[1]);
     let picture = device.upload(&picture, shape).unwrap();
     let latents = vq.latents(device, &picture).unwrap();
-    golden.check("vq.latents", &floats(device, &latents), dtype);
+    golden.check("vq.latents", &floats(device, &latents), precision);
 
     // A code may be another only where the two nearest are about as far as the latents may be off.
     let ids: Vec<u32> = device.download(&vq.encode(device, &picture).unwrap()).unwrap();
-    let off = 2.0 * golden.errors("vq.latents", dtype)[0];
+    let off = 2.0 * golden.errors("vq.latents", precision)[0];
     let allowed = 2.0 * off * (latents.shape().last() as f64).sqrt();
     let (codes, margins) = (golden.ids("vq.codes"), golden.floats("vq.margins"));
     for (i, (got, want)) in ids.iter().zip(&codes).enumerate() {
