@@ -147,6 +147,15 @@ fn halved_logits_agree_with_diffusers() {
     }
 }
 
+/// With biases, and blocks as wide as the layers: the text goes to both as it is.
+#[test]
+fn biased_logits_agree_with_diffusers() {
+    let device = Cpu::new(None).unwrap();
+    for precision in BOTH {
+        logits_agree(&device, "biased", precision);
+    }
+}
+
 fn logits_agree(device: &impl Device, model: &str, precision: Precision) {
     let golden = Golden::open();
     let (_guard, folder) = made_up(model);
