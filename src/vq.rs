@@ -1,5 +1,7 @@
 //! The VQ tokenizer: codebook, encoder and decoder, in the layout and with the tensor names of
 //! diffusers' `VQModel` (convolutions only). Images are NHWC in `[0, 1]`.
+//!
+//! The residual stream is f32, as in the transformers; convolutions read bf16.
 
 use crate::config::VqConfig;
 use crate::device::{Conv, Device, Norm};
@@ -186,13 +188,13 @@ impl<D: Device> Body<D> {
     }
 
     fn forward(&self, device: &D, x: Tensor<D::Buffer>, out: DType) -> Result<Tensor<D::Buffer>> {
-        let mut x = convolved(device, &x, &self.conv_in, Conv::Same, DType::BF16)?;
+        let mut x = convolved(device, &x, &self.conv_in, Conv::Same, DType::F32)?;
         for level in &self.levels {
             for block in &level.blocks {
                 x = block.forward(device, x, self.groups)?;
             }
             if let Some((matrix, geometry)) = &level.resample {
-                x = convolved(device, &x, matrix, *geometry, DType::BF16)?;
+                x = convolved(device, &rounded(device, &x)?, matrix, *geometry, DType::F32)?;
             }
         }
         let mut normed = device.zeros(DType::BF16, *x.shape())?;
@@ -223,12 +225,14 @@ impl<D: Device> ResBlock<D> {
     ) -> Result<Tensor<D::Buffer>> {
         let mut normed = device.zeros(DType::BF16, *x.shape())?;
         ops::group_norm_silu(device, &mut normed, &x, &self.norm1, groups)?;
-        let hidden = convolved(device, &normed, &self.conv1, Conv::Same, DType::BF16)?;
+        let hidden = convolved(device, &normed, &self.conv1, Conv::Same, DType::F32)?;
         normed = device.zeros(DType::BF16, *hidden.shape())?;
         ops::group_norm_silu(device, &mut normed, &hidden, &self.norm2, groups)?;
         let mut out = hidden; // its values are consumed; same shape
         let shortcut = match &self.shortcut {
-            Some(matrix) => convolved(device, &x, matrix, Conv::Point, DType::BF16)?,
+            Some(matrix) => {
+                convolved(device, &rounded(device, &x)?, matrix, Conv::Point, DType::F32)?
+            }
             None => x,
         };
         ops::conv2d(device, &mut out, &normed, &self.conv2, Conv::Same, Some(&shortcut))?;
@@ -289,6 +293,13 @@ fn convolved<D: Device>(
         [x.dim(0), geometry.output(x.dim(1)), geometry.output(x.dim(2)), matrix.rows].into();
     let mut out = device.zeros(dtype, shape)?;
     ops::conv2d(device, &mut out, x, matrix, geometry, None)?;
+    Ok(out)
+}
+
+/// What a convolution reads of the residual stream.
+fn rounded<D: Device>(device: &D, x: &Tensor<D::Buffer>) -> Result<Tensor<D::Buffer>> {
+    let mut out = device.zeros(DType::BF16, *x.shape())?;
+    ops::to_bf16(device, &mut out, x)?;
     Ok(out)
 }
 
