@@ -215,7 +215,6 @@ impl<D: Device> CrossAttention<D> {
         let Width { hidden, heads, .. } = s.width;
         let rows = s.x.shape().rows();
         s.qkv.reshape([rows, hidden]);
-        ops::linear(device, &mut s.qkv, &s.normed, &self.q, Activation::None)?; // [batch*rows, hidden]
         context.kv.reshape([batch * context.keys, 2 * hidden]);
         let sizes = Attention {
             batch,
@@ -226,9 +225,9 @@ impl<D: Device> CrossAttention<D> {
             lengths: context.lengths,
             causal: false,
         };
-        let q = Heads { tensor: &s.qkv, offset: 0 };
-        let part = |i| Heads { tensor: &context.kv, offset: i * hidden };
-        ops::attention(device, &mut s.attended, q, part(0), part(1), sizes)?; // [batch*rows, hidden]
+        let kv = [0, hidden].map(|offset| Heads { tensor: &context.kv, offset });
+        let (out, queries) = (&mut s.attended, &mut s.qkv);
+        ops::project_and_attend(device, out, queries, &s.normed, &self.q, kv, sizes)?; // [batch*rows, hidden]
         s.qkv.reshape([rows, 3 * hidden]);
         ops::linear_add_norm(device, &mut s.x, &mut s.normed, &s.attended, &self.out, next)
     }
