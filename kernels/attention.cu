@@ -4,6 +4,7 @@
 #include "prim/exp.cuh"
 #include "prim/mma.cuh"
 #include "prim/pack.cuh"
+#include "prim/products.cuh"
 #include "prim/reduce.cuh"
 #include "prim/turn.cuh"
 
@@ -44,33 +45,18 @@ __device__ __forceinline__ void load_rows(unsigned int to, const Operand& x, uns
 //
 // Scores are taken in base 2 (`scale` = log2(e) / sqrt(head_dim)) and kept in f32 registers, with a running
 // maximum and sum. Probabilities become bf16 for the second product; their sum is taken of what they have
-// become, so that weights add up to 1. Keys come in double-buffered stages; stage 1 holds the queries first.
+// become, so that weights add up to 1. Keys come in double-buffered stages: [keys, values][ATTENTION_KEYS][ROW]
+// in shared memory, of which the first is at `tiles`, there for the whole block, and the second before it, free.
+//   query  the block's queries from `first` on, as operands of the first product, zeros past `queries`
 template <int D, int M>
-__device__ __forceinline__ void attention(bf16* out, const Operand& q, const Operand& k, const Operand& v,
-                                          unsigned int queries, unsigned int length, unsigned int head_dim,
-                                          unsigned int out_stride, float scale) {
-    take_turn();
-    constexpr unsigned int ROW = 2 * (D + ATTENTION_PAD);    // bytes of a row in shared memory
-    constexpr unsigned int TILE = ATTENTION_KEYS * ROW;      // of a stage's keys, or values
-    extern __shared__ __align__(128) unsigned char tiles[];  // [2 stages][keys, values][ATTENTION_KEYS][ROW]
+__device__ __forceinline__ void attend(bf16* out, const unsigned int (&query)[M][D / 16][4], unsigned char* tiles,
+                                       const Operand& k, const Operand& v, unsigned int first, unsigned int queries,
+                                       unsigned int length, unsigned int head_dim, unsigned int out_stride,
+                                       float scale) {
+    constexpr unsigned int ROW = 2 * (D + ATTENTION_PAD);  // bytes of a row in shared memory
+    constexpr unsigned int TILE = ATTENTION_KEYS * ROW;    // of a stage's keys, or values
     const unsigned int base = shared_address(tiles);
-    const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const unsigned int rows = blockDim.x / 32 * ATTENTION_ROWS * M, first = blockIdx.x * rows;
-
-    load_rows<D>(base + 2 * TILE, q, first, queries, rows, head_dim);
-    load_rows<D>(base, k, 0, length, ATTENTION_KEYS, head_dim);
-    load_rows<D>(base + TILE, v, 0, length, ATTENTION_KEYS, head_dim);
-    cp_async_commit();
-    cp_async_wait<0>();
-    __syncthreads();
-    const unsigned int mine = warp * ATTENTION_ROWS * M;  // the warp's first row in the block
-    unsigned int query[M][D / 16][4];
-#pragma unroll
-    for (int m = 0; m < M; m++)
-#pragma unroll
-        for (int c = 0; c < D / 16; c++)
-            ldmatrix_x4(query[m][c], base + 2 * TILE + (mine + 16 * m + lane % 16) * ROW + 32 * c + lane / 16 * 16);
-    __syncthreads();
+    const unsigned int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ATTENTION_ROWS * M;
 
     float sums[M][D / 8][4] = {};      // [16 M, D] of a warp, not yet divided
     float largest[M][2], total[M][2];  // of rows lane/4 and 8 more, before scaling; of this lane's columns
@@ -80,9 +66,9 @@ __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Ope
     const unsigned int stages = (length + ATTENTION_KEYS - 1) / ATTENTION_KEYS;
     for (unsigned int stage = 0; stage < stages; stage++) {
         const unsigned int key = stage * ATTENTION_KEYS;
-        const unsigned int keys = base + stage % 2 * (2 * TILE), values = keys + TILE;
+        const unsigned int keys = base - stage % 2 * (2 * TILE), values = keys + TILE;
         if (stage + 1 < stages) {
-            const unsigned int next = base + (stage + 1) % 2 * (2 * TILE);
+            const unsigned int next = base - (stage + 1) % 2 * (2 * TILE);
             load_rows<D>(next, k, key + ATTENTION_KEYS, length, ATTENTION_KEYS, head_dim);
             load_rows<D>(next + TILE, v, key + ATTENTION_KEYS, length, ATTENTION_KEYS, head_dim);
         }
@@ -177,7 +163,63 @@ __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Ope
     }
 }
 
-// The operands of sequence blockIdx.y / heads, head blockIdx.y % heads.
+// Attention of queries that are there.
+template <int D, int M>
+__device__ __forceinline__ void attention(bf16* out, const Operand& q, const Operand& k, const Operand& v,
+                                          unsigned int queries, unsigned int length, unsigned int head_dim,
+                                          unsigned int out_stride, float scale) {
+    take_turn();
+    constexpr unsigned int ROW = 2 * (D + ATTENTION_PAD), TILE = ATTENTION_KEYS * ROW;
+    extern __shared__ __align__(128) unsigned char memory[];  // the second stage, the first
+    const unsigned int base = shared_address(memory), stage = base + 2 * TILE;
+    const unsigned int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ATTENTION_ROWS * M;
+    const unsigned int rows = blockDim.x / 32 * ATTENTION_ROWS * M, first = blockIdx.x * rows;
+
+    load_rows<D>(base, q, first, queries, rows, head_dim);
+    load_rows<D>(stage, k, 0, length, ATTENTION_KEYS, head_dim);
+    load_rows<D>(stage + TILE, v, 0, length, ATTENTION_KEYS, head_dim);
+    cp_async_commit();
+    cp_async_wait<0>();
+    __syncthreads();
+    unsigned int query[M][D / 16][4];
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int c = 0; c < D / 16; c++)
+            ldmatrix_x4(query[m][c], base + (mine + 16 * m + lane % 16) * ROW + 32 * c + lane / 16 * 16);
+    __syncthreads();
+    attend<D, M>(out, query, memory + 2 * TILE, k, v, first, queries, length, head_dim, out_stride, scale);
+}
+
+// Attention of queries that are the products of `place`: rows of x [m, size] and a head's D columns of
+// w [n, size rounded up to 8].
+template <unsigned int D>
+__device__ __forceinline__ void project_and_attend(bf16* out, const bf16* x, const bf16* w, unsigned int size,
+                                                   const Place& place, const Operand& k, const Operand& v,
+                                                   unsigned int first, unsigned int queries, unsigned int length,
+                                                   float scale) {
+    constexpr unsigned int TILE = ATTENTION_KEYS * 2 * (D + ATTENTION_PAD);
+    constexpr unsigned int STAGES = PROJECT_STAGES * (PROJECT_ROWS + D) * 128;
+    static_assert(PROJECT_ROWS == GEMM_THREADS / 32 * ATTENTION_ROWS && 2 * TILE <= STAGES, "a warp's rows");
+    extern __shared__ __align__(128) unsigned char memory[];
+    float sums[1][D / 8][4];
+    products<PROJECT_ROWS, D, ATTENTION_ROWS, D, PROJECT_STAGES>(sums, memory, MatrixRows{x, size, 1}, w, place, [&] {
+        const unsigned int stage = shared_address(memory) + STAGES;
+        load_rows<D>(stage, k, 0, length, ATTENTION_KEYS, D);
+        load_rows<D>(stage + TILE, v, 0, length, ATTENTION_KEYS, D);
+    });
+    unsigned int query[1][D / 16][4];
+#pragma unroll
+    for (int c = 0; c < D / 16; c++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float* s = &sums[0][2 * c + i / 2][i % 2 * 2];
+            query[0][c][i] = pack2(s[0], s[1]);
+        }
+    attend<D, 1>(out, query, memory + STAGES, k, v, first, queries, length, D, place.n, scale);
+}
+
+// Keys, values and output of sequence blockIdx.y / heads, head blockIdx.y % heads; QUERIES: its queries, too.
 //   out [batch*queries, heads*head_dim] bf16, rounded once
 //   q [batch*queries, q_stride], k [batch*keys, k_stride], v [batch*keys, v_stride] bf16, from the column
 //   where the first head begins; the first `length0` or `length1` keys of a sequence exist, others are not read
@@ -186,9 +228,9 @@ __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Ope
     const unsigned int length = sequence ? length1 : length0, width = heads * head_dim;                        \
     const size_t column = head * head_dim, query = static_cast<size_t>(sequence) * queries,                    \
                  key = static_cast<size_t>(sequence) * keys;                                                   \
-    const Operand qs = {q + query * q_stride + column, q_stride}, ks = {k + key * k_stride + column, k_stride},\
-                  vs = {v + key * v_stride + column, v_stride};                                                \
+    const Operand ks = {k + key * k_stride + column, k_stride}, vs = {v + key * v_stride + column, v_stride};  \
     bf16* to = out + query * width + column;
+#define QUERIES const Operand qs = {q + query * q_stride + column, q_stride};
 
 // Heads of up to D channels, a multiple of 8; operands aligned to 16 bytes, strides multiples of 8.
 // Grid (ceil(queries / (ATTENTION_ROWS * M * warps)), batch*heads), block 32 * warps, warps up to
@@ -199,7 +241,7 @@ __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Ope
         bf16* out, const bf16* q, const bf16* k, const bf16* v, unsigned int q_stride, unsigned int k_stride,  \
         unsigned int v_stride, unsigned int heads, unsigned int head_dim, unsigned int queries,                \
         unsigned int keys, unsigned int length0, unsigned int length1, float scale) {                          \
-        OPERANDS                                                                                               \
+        OPERANDS QUERIES                                                                                       \
         attention<D, M>(to, qs, ks, vs, queries, length, head_dim, width, scale);                              \
     }
 ATTENTION(32, 1)
@@ -210,6 +252,26 @@ ATTENTION(80, 1)
 ATTENTION(96, 1)
 ATTENTION(128, 1)
 
+// Attention of queries that a linear layer makes: q = x * wᵀ, rounded to bf16.
+//   x [batch*queries, size] bf16;  w [heads*D, kp] bf16, kp = size rounded up to 8, zeros there, aligned to 16 bytes
+//   as x;  the rest as above, heads being of D channels
+// f32 sums in ascending k, 16 at a time. A warp's sums are laid out as operands of its next product, so queries
+// stay in registers. Grid (ceil(queries / PROJECT_ROWS), batch*heads), block GEMM_THREADS; shared memory
+// PROJECT_STAGES * (PROJECT_ROWS + D) * 128 bytes for the products, in whose place the second stage of keys and
+// values comes, and 2 * ATTENTION_KEYS * (D + ATTENTION_PAD) bf16 for the first.
+#define PROJECT_AND_ATTEND(D)                                                                                  \
+    extern "C" __global__ __launch_bounds__(GEMM_THREADS, 1) void project_and_attend_##D(                      \
+        bf16* out, const bf16* x, const bf16* w, const bf16* k, const bf16* v, unsigned int size,              \
+        unsigned int k_stride, unsigned int v_stride, unsigned int heads, unsigned int queries,                \
+        unsigned int keys, unsigned int length0, unsigned int length1, float scale) {                          \
+        constexpr unsigned int head_dim = D;                                                                   \
+        OPERANDS                                                                                               \
+        const unsigned int first = blockIdx.x * PROJECT_ROWS, row = sequence * queries;                        \
+        const Place place = {row + first, row + queries, head * D, width, 0, 1};                               \
+        project_and_attend<D>(to, x, w, size, place, ks, vs, first, queries, length, scale);                   \
+    }
+PROJECT_AND_ATTEND(64)
+
 // Heads and alignments that the tiles above do not fit: a warp takes a query and 32 columns, one key at a
 // time, probabilities f32. Slow, and right for every size.
 // Grid (ceil(queries / ATTENTION_PLAIN_WARPS), batch*heads, ceil(head_dim / 32)),
@@ -219,7 +281,7 @@ extern "C" __global__ __launch_bounds__(32 * ATTENTION_PLAIN_WARPS) void attenti
     unsigned int v_stride, unsigned int heads, unsigned int head_dim, unsigned int queries, unsigned int keys,
     unsigned int length0, unsigned int length1, float scale) {
     take_turn();
-    OPERANDS
+    OPERANDS QUERIES
     const unsigned int lane = threadIdx.x % 32, row = blockIdx.x * ATTENTION_PLAIN_WARPS + threadIdx.x / 32;
     if (row >= queries) return;
     const bf16* a = qs.data + static_cast<size_t>(row) * q_stride;  // [head_dim]

@@ -19,6 +19,9 @@
 // Elements after each row in shared memory: rows then begin an odd number of 16-byte units apart, so the
 // eight rows of an 8x8 matrix lie in different banks.
 #define ATTENTION_PAD 8
+// project_and_attend: query rows of a block, and stages of the products that make them.
+#define PROJECT_ROWS 64
+#define PROJECT_STAGES 3
 // attention_plain: a warp does 32 columns of a query; warps of a block.
 #define ATTENTION_PLAIN_WARPS 4
 

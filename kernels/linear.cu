@@ -3,16 +3,6 @@
 #include "prim/gemm.cuh"
 #include "prim/layer_norm.cuh"
 
-// Rows of a matrix [m, k].
-struct MatrixRows {
-    static constexpr bool ONE_TAP = true, SPLITS = true;
-    const bf16* x;
-    unsigned int k, taps;
-    __device__ __forceinline__ const bf16* at(unsigned int row, unsigned int) const {
-        return x + static_cast<size_t>(row) * k;
-    }
-};
-
 // What becomes of the sums of a linear layer. mode 0: store, 1: exact GELU, 2: add to what is there.
 template <class Out>
 struct LinearEpilogue {

@@ -14,6 +14,7 @@
 mod norm;
 
 use crate::error::{Error, Result};
+pub use crate::tensor::Element;
 use crate::tensor::{DType, Floats, Matrix, Shape, Tensor};
 pub use norm::{Depthwise, Modulation, Norm, NormKind, Normalize};
 
@@ -67,13 +68,19 @@ pub const RESPONSE_EPSILON: f32 = 1e-6;
 
 /// One operand of attention inside a wider row: columns `offset .. offset + heads*head_dim` of
 /// `tensor [batch*rows, stride]`.
-#[derive(Clone, Copy)]
 pub struct Heads<'a, B> {
     /// Rows of floats.
     pub tensor: &'a Tensor<B>,
     /// First column.
     pub offset: usize,
 }
+
+impl<B> Clone for Heads<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<B> Copy for Heads<'_, B> {}
 
 /// Sizes of one attention call; softmax scale is `head_dim^-1/2`.
 #[derive(Clone, Copy, Debug)]
@@ -313,6 +320,23 @@ pub trait Device: Send + Sync {
         sizes: Attention,
     ) -> Result<()>;
 
+    /// `q = x·wᵀ + bias`, then `out = attention(q, k, v)`: attention that projects its own queries. q is stored
+    /// as by the two verbs, or at least rounded so; `queries` float `[b*queries, heads*head_dim]` is room for it,
+    /// of which nothing can be said afterwards. x float `[b*queries, c]`, w float `[heads*head_dim, c]`, the rest
+    /// as of attention.
+    fn project_and_attend(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        queries: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        weight: &Matrix<Self::Packed>,
+        [k, v]: [Heads<'_, Self::Buffer>; 2],
+        sizes: Attention,
+    ) -> Result<()> {
+        self.linear(queries, x, weight, Activation::None)?;
+        self.attention(out, Heads { tensor: queries, offset: 0 }, k, v, sizes)
+    }
+
     /// 3×3 with zero padding 1, each channel by itself: `out = filter(x) + bias`. Both bf16|f32 NHWC, of
     /// one shape; sums f32.
     fn depthwise(
@@ -464,23 +488,4 @@ pub trait Device: Send + Sync {
         self.read(&tensor.buffer, bytemuck::cast_slice_mut(&mut data))?;
         Ok(data)
     }
-}
-
-/// Host types that tensors hold.
-pub trait Element: bytemuck::Pod {
-    /// The matching dtype.
-    const DTYPE: DType;
-}
-
-impl Element for f32 {
-    const DTYPE: DType = DType::F32;
-}
-impl Element for half::bf16 {
-    const DTYPE: DType = DType::BF16;
-}
-impl Element for u32 {
-    const DTYPE: DType = DType::U32;
-}
-impl Element for u8 {
-    const DTYPE: DType = DType::U8;
 }

@@ -190,6 +190,11 @@ pub fn attention<D: Device>(
     v: Heads<'_, D::Buffer>,
     sizes: Attention,
 ) -> Result<()> {
+    check_attention(out, [q, k, v], sizes);
+    device.attention(out, q, k, v, sizes)
+}
+
+fn check_attention<B>(out: &Tensor<B>, [q, k, v]: [Heads<'_, B>; 3], sizes: Attention) {
     let width = sizes.heads * sizes.head_dim;
     for (heads, rows) in [(&q, sizes.queries), (&k, sizes.keys), (&v, sizes.keys)] {
         check!("attention", heads.tensor.dtype() == out.dtype(), heads.tensor, out);
@@ -205,7 +210,22 @@ pub fn attention<D: Device>(
         out
     );
     check!("attention", !sizes.causal || sizes.queries == sizes.keys, out);
-    device.attention(out, q, k, v, sizes)
+}
+
+/// [`Device::project_and_attend`].
+pub fn project_and_attend<D: Device>(
+    device: &D,
+    out: &mut Tensor<D::Buffer>,
+    queries: &mut Tensor<D::Buffer>,
+    x: &Tensor<D::Buffer>,
+    weight: &Matrix<D::Packed>,
+    [k, v]: [Heads<'_, D::Buffer>; 2],
+    sizes: Attention,
+) -> Result<()> {
+    check_linear(queries, x, weight, Activation::None);
+    check!("project_and_attend", queries.shape().last() == sizes.heads * sizes.head_dim, queries);
+    check_attention(out, [Heads { tensor: queries, offset: 0 }, k, v], sizes);
+    device.project_and_attend(out, queries, x, weight, [k, v], sizes)
 }
 
 /// [`Device::depthwise`].

@@ -9,6 +9,7 @@ mod image;
 pub mod judge;
 mod linear;
 mod norm;
+mod project;
 mod response;
 mod sample;
 
@@ -57,6 +58,7 @@ pub fn verbs<D: Device>() -> Vec<Verb<D>> {
         Verb { name: "linear", table: linear::linear },
         Verb { name: "linear_add_norm", table: linear::linear_add_norm },
         Verb { name: "attention", table: attention::attention },
+        Verb { name: "project_and_attend", table: project::project_and_attend },
         Verb { name: "guide_and_sample", table: sample::guide_and_sample },
         Verb { name: "remask", table: sample::remask },
         Verb { name: "conv2d", table: conv::conv2d },

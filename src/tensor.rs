@@ -150,6 +150,25 @@ impl<'a> From<&'a Vec<bf16>> for Floats<'a> {
     }
 }
 
+/// Host types that tensors hold.
+pub trait Element: bytemuck::Pod {
+    /// The matching dtype.
+    const DTYPE: DType;
+}
+
+impl Element for f32 {
+    const DTYPE: DType = DType::F32;
+}
+impl Element for half::bf16 {
+    const DTYPE: DType = DType::BF16;
+}
+impl Element for u32 {
+    const DTYPE: DType = DType::U32;
+}
+impl Element for u8 {
+    const DTYPE: DType = DType::U8;
+}
+
 /// Up to four dimensions, the last one contiguous.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {

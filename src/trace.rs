@@ -129,6 +129,13 @@ impl Work {
         let products = rows * weight.rows * weight.cols * weight.taps;
         Work { flops: 2 * products as u64, bytes: weight.bytes() as u64 }
     }
+
+    /// Scores and weighted sums over the keys that exist.
+    fn attention(sizes: Attention) -> Self {
+        let keys: usize = sizes.lengths[..sizes.batch].iter().sum();
+        let flops = 4 * (sizes.queries * keys * sizes.heads * sizes.head_dim) as u64;
+        Work { flops: if sizes.causal { flops / 2 } else { flops }, bytes: 0 }
+    }
 }
 
 impl<D: Device> Device for Traced<D> {
@@ -270,14 +277,25 @@ impl<D: Device> Device for Traced<D> {
         v: Heads<'_, Self::Buffer>,
         sizes: Attention,
     ) -> Result<()> {
-        let keys: usize = sizes.lengths[..sizes.batch].iter().sum();
-        let mut flops = 4 * (sizes.queries * keys * sizes.heads * sizes.head_dim) as u64;
-        if sizes.causal {
-            flops /= 2;
-        }
         let inputs = [q.tensor, k.tensor];
-        self.run("attention", out, &inputs, Work { flops, bytes: 0 }, |d, out| {
+        self.run("attention", out, &inputs, Work::attention(sizes), |d, out| {
             d.attention(out, q, k, v, sizes)
+        })
+    }
+
+    fn project_and_attend(
+        &self,
+        out: &mut Tensor<Self::Buffer>,
+        queries: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        weight: &Matrix<Self::Packed>,
+        [k, v]: [Heads<'_, Self::Buffer>; 2],
+        sizes: Attention,
+    ) -> Result<()> {
+        let mut work = Work::matrix(x.shape().rows(), weight);
+        work.flops += Work::attention(sizes).flops;
+        self.run("project_and_attend", out, &[x, k.tensor], work, |d, out| {
+            d.project_and_attend(out, queries, x, weight, [k, v], sizes)
         })
     }
 

@@ -37,7 +37,8 @@ const fn mutation(
 }
 
 const ATTENTION: [&str; 3] = ["attention.cu", "attention", "attention"];
-const GEMM: [&str; 3] = ["prim/gemm.cuh", "linear", "linear"];
+const PROJECT: [&str; 3] = ["attention.cu", "attention", "project_and_attend"];
+const PRODUCTS: [&str; 3] = ["prim/products.cuh", "linear", "linear"];
 const SELECT: [&str; 3] = ["prim/select.cuh", "sample", "remask"];
 const SAMPLE: [&str; 3] = ["sample.cu", "sample", "guide_and_sample"];
 const REMASK: [&str; 3] = ["sample.cu", "sample", "remask"];
@@ -69,26 +70,38 @@ const MUTATIONS: &[Mutation] = &[
         "",
     ),
     mutation(
+        "project_and_attend: queries are truncated",
+        PROJECT,
+        "query[0][c][i] = pack2(s[0], s[1])",
+        "query[0][c][i] = __byte_perm(__float_as_uint(s[0]), __float_as_uint(s[1]), 0x7632)",
+    ),
+    mutation(
+        "project_and_attend: sums in the wrong places of an operand",
+        PROJECT,
+        "sums[0][2 * c + i / 2][i % 2 * 2]",
+        "sums[0][2 * c + i % 2][i / 2 * 2]",
+    ),
+    mutation(
         "gemm: one wait too few",
-        GEMM,
+        PRODUCTS,
         "cp_async_wait<STAGES - 2>();",
         "cp_async_wait<STAGES - 1>();",
     ),
     mutation(
         "gemm: weights read from the wrong place of the swizzle",
-        GEMM,
+        PRODUCTS,
         "(b_piece ^ k << 5)",
         "(b_piece + (k << 5))",
     ),
     mutation(
         "gemm: one row past the last is stored",
-        GEMM,
+        ["prim/gemm.cuh", "linear", "linear"],
         "i * DOWN < m) epilogue.store(",
         "i * DOWN <= m) epilogue.store(",
     ),
     mutation(
         "gemm: barrier dropped before sums replace the stages",
-        GEMM,
+        PRODUCTS,
         "    __syncthreads();  // the last stage is read\n",
         "",
     ),

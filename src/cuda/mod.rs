@@ -16,6 +16,7 @@ mod image;
 mod kernel;
 mod linear;
 mod norm;
+mod own;
 mod pack;
 mod sample;
 mod staging;
@@ -34,14 +35,13 @@ mod images {
 }
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use cudarc::driver::sys;
 
 use crate::device::*;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::tensor::{DType, Matrix, Tensor};
 use arena::Arena;
 pub use arena::Buffer;
@@ -109,7 +109,7 @@ impl Cuda {
     /// As [`Cuda::new`]; [`crate::Error::Io`] where the folder cannot be read, and [`crate::Error::Model`]
     /// where a file in it is of no unit.
     pub fn with_kernels(ordinal: usize, folder: &Path) -> Result<Cuda> {
-        let own = own_kernels(folder)?;
+        let own = own::kernels(folder)?;
         let driver = Driver::open(ordinal)?;
         let cuda = Cuda::load(driver, |driver, unit| match own.get(unit) {
             Some((path, text)) => driver.load_text(path, text),
@@ -203,30 +203,6 @@ impl Cuda {
     fn host_work(&self, what: &str) {
         let recording = RECORDING.with_borrow(|recording| recording.is_some());
         assert!(!recording, "{what} inside of Device::together");
-    }
-}
-
-/// The PTX files of a folder, by the unit they are of.
-fn own_kernels(folder: &Path) -> Result<BTreeMap<String, (PathBuf, String)>> {
-    let mut own = BTreeMap::new();
-    for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "reading kernels"))? {
-        let path = entry.map_err(Error::io(folder, "reading kernels"))?.path();
-        if path.extension().is_none_or(|extension| extension != "ptx") {
-            continue;
-        }
-        let unit = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let mut units = images::IMAGES.iter().map(|image| image.unit);
-        if !units.any(|known| known == unit) {
-            let problem =
-                "no kernels/NAME.cu is called like that; name the file as the unit it replaces";
-            return Err(Error::model(&path, problem));
-        }
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "reading kernels"))?;
-        own.insert(unit, (path, text));
-    }
-    match own.is_empty() {
-        true => Err(Error::model(folder, "there is no UNIT.ptx in it")),
-        false => Ok(own),
     }
 }
 
@@ -405,6 +381,24 @@ impl Device for Cuda {
             return self.missing("causal attention");
         }
         self.submit(self.attention.attention(out, q, k, v, sizes))
+    }
+
+    fn project_and_attend(
+        &self,
+        out: &mut Tensor<Buffer>,
+        queries: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        weight: &Matrix<Packed>,
+        [k, v]: [Heads<'_, Buffer>; 2],
+        sizes: Attention,
+    ) -> Result<()> {
+        match self.attention.project_and_attend(out, x, weight, [k, v], sizes) {
+            Some(launch) => self.submit(launch),
+            None => {
+                self.linear(queries, x, weight, Activation::None)?;
+                self.attention(out, Heads { tensor: queries, offset: 0 }, k, v, sizes)
+            }
+        }
     }
 
     fn conv2d(

@@ -262,15 +262,14 @@ impl<D: Device> CrossAttention<D> {
     ) -> Result<()> {
         let (hidden, rows) = (s.width.hidden, s.x.shape().rows());
         s.qkv.reshape([rows, hidden]);
-        ops::linear(device, &mut s.qkv, &s.normed, &self.q, Activation::None)?; // [batch*rows, hidden]
         context.kv.reshape([batch * context.keys, 2 * hidden]);
         let sizes = Attention {
             lengths: context.lengths,
             ..s.attention(batch, rows / batch, context.keys)
         };
-        let q = Heads { tensor: &s.qkv, offset: 0 };
-        let part = |i| Heads { tensor: &context.kv, offset: i * hidden };
-        ops::attention(device, &mut s.attended, q, part(0), part(1), sizes)?; // [batch*rows, hidden]
+        let kv = [0, hidden].map(|offset| Heads { tensor: &context.kv, offset });
+        let (out, queries) = (&mut s.attended, &mut s.qkv);
+        ops::project_and_attend(device, out, queries, &s.normed, &self.q, kv, sizes)?; // [batch*rows, hidden]
         s.qkv.reshape([rows, 3 * hidden]);
         end(device, s, &self.out, next)
     }

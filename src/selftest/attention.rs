@@ -87,19 +87,14 @@ pub(super) fn causal_attention<D: Device>(judge: &mut Judge<'_, D>) -> Checked<(
 fn run<D: Device>(judge: &mut Judge<'_, D>, cases: Vec<Case>) -> Checked<()> {
     for case in cases {
         let Case { sizes, together, scale, dtype } = case;
-        let Attention { batch, heads, head_dim, queries, keys, lengths, causal } = sizes;
+        let Attention { batch, heads, head_dim, queries, keys, .. } = sizes;
         let width = heads * head_dim;
         let mut random = Random((queries * 1009 + keys * 31 + head_dim) as u64);
         let mut q = random.values(batch * queries * width, scale, dtype);
         let mut k = random.values(batch * keys * width, scale, dtype);
         let mut v = random.values(batch * keys * width, 1.0, dtype);
-        for (sequence, &length) in lengths[..batch].iter().enumerate() {
-            // What is masked must not be read into anything.
-            for row in length..keys {
-                let at = (sequence * keys + row) * width;
-                k[at..at + width].fill(f32::NAN);
-                v[at..at + width].fill(f32::NAN);
-            }
+        for x in [&mut k, &mut v] {
+            mask(x, sizes);
         }
         if scale == 1.0 {
             // In f32 in every row: one could be lucky enough to make the naive error next to nothing.
@@ -130,41 +125,64 @@ fn run<D: Device>(judge: &mut Judge<'_, D>, cases: Vec<Case>) -> Checked<()> {
             bits(&out.floats(device)?)
         });
 
-        let (mut exactly, mut naive) = (Vec::new(), Vec::new());
-        for row in 0..batch * queries {
-            let sequence = row / queries;
-            let seen = if causal { row % queries + 1 } else { keys };
-            let length = lengths[sequence].min(seen);
-            for head in 0..heads {
-                let q = &q[row * width + head * head_dim..][..head_dim];
-                let key = |x: &[f32], j: usize, c: usize| {
-                    x[(sequence * keys + j) * width + head * head_dim + c]
-                };
-                let root = (head_dim as f64).sqrt();
-                let (mut exact, mut single) = (Vec::new(), Vec::new());
-                for j in 0..length {
-                    let (mut s, mut t) = (0.0f64, 0.0f32);
-                    for (c, &q) in q.iter().enumerate() {
-                        s += f64::from(q) * f64::from(key(&k, j, c));
-                        t += q * key(&k, j, c);
-                    }
-                    exact.push(s / root);
-                    single.push(t * (1.0 / root as f32));
-                }
-                let most = exact.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let exact: Vec<f64> = exact.iter().map(|s| (s - most).exp()).collect();
-                let most = single.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let single: Vec<f32> = single.iter().map(|s| (s - most).exp()).collect();
-                let (total, total32) = (exact.iter().sum::<f64>(), single.iter().sum::<f32>());
-                for c in 0..head_dim {
-                    let y = (0..length).map(|j| exact[j] * f64::from(key(&v, j, c))).sum::<f64>();
-                    let z = (0..length).map(|j| single[j] * key(&v, j, c)).sum::<f32>();
-                    exactly.push(y / total);
-                    naive.push(stored(z / total32, dtype));
-                }
-            }
-        }
+        let (exactly, naive) = attended([&q, &q], &k, &v, sizes, dtype);
         judge.check_both(case, &got, &exactly, &naive, dtype);
     }
     Ok(())
+}
+
+/// What is masked must not be read into anything.
+pub(super) fn mask(x: &mut [f32], sizes: Attention) {
+    let width = sizes.heads * sizes.head_dim;
+    for (sequence, &length) in sizes.lengths[..sizes.batch].iter().enumerate() {
+        let rows = sequence * sizes.keys + length..(sequence + 1) * sizes.keys;
+        x[rows.start * width..rows.end * width].fill(f32::NAN);
+    }
+}
+
+/// The attention of `q[0]` exactly, and of `q[1]` naively, stored as `dtype`.
+pub(super) fn attended(
+    q: [&[f32]; 2],
+    k: &[f32],
+    v: &[f32],
+    sizes: Attention,
+    dtype: DType,
+) -> (Vec<f64>, Vec<f32>) {
+    let Attention { batch, heads, head_dim, queries, keys, lengths, causal } = sizes;
+    let width = heads * head_dim;
+    let (mut exactly, mut naive) = (Vec::new(), Vec::new());
+    for row in 0..batch * queries {
+        let sequence = row / queries;
+        let seen = if causal { row % queries + 1 } else { keys };
+        let length = lengths[sequence].min(seen);
+        for head in 0..heads {
+            let [q, q32] = q.map(|q| &q[row * width + head * head_dim..][..head_dim]);
+            let key = |x: &[f32], j: usize, c: usize| {
+                x[(sequence * keys + j) * width + head * head_dim + c]
+            };
+            let root = (head_dim as f64).sqrt();
+            let (mut exact, mut single) = (Vec::new(), Vec::new());
+            for j in 0..length {
+                let (mut s, mut t) = (0.0f64, 0.0f32);
+                for (c, (&q, &q32)) in q.iter().zip(q32).enumerate() {
+                    s += f64::from(q) * f64::from(key(k, j, c));
+                    t += q32 * key(k, j, c);
+                }
+                exact.push(s / root);
+                single.push(t * (1.0 / root as f32));
+            }
+            let most = exact.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let exact: Vec<f64> = exact.iter().map(|s| (s - most).exp()).collect();
+            let most = single.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let single: Vec<f32> = single.iter().map(|s| (s - most).exp()).collect();
+            let (total, total32) = (exact.iter().sum::<f64>(), single.iter().sum::<f32>());
+            for c in 0..head_dim {
+                let y = (0..length).map(|j| exact[j] * f64::from(key(v, j, c))).sum::<f64>();
+                let z = (0..length).map(|j| single[j] * key(v, j, c)).sum::<f32>();
+                exactly.push(y / total);
+                naive.push(stored(z / total32, dtype));
+            }
+        }
+    }
+    (exactly, naive)
 }
