@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use half::bf16;
+
 use crate::config::{Config, FILES};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -99,6 +101,35 @@ impl<D: Device> Family<D> for Parts<D> {
         let negative = self.ids("negative prompt", negative)?;
         let states = self.text_encoder.encode(device, [&prompt, &negative])?;
         Ok(Text { states, lengths: [prompt.len(), negative.len()], batch: 2 })
+    }
+
+    /// Mixes row by row. Where one text is shorter, its last row, the end of the text, stands for those that it
+    /// lacks.
+    fn between(&self, device: &D, from: Text<D>, to: Text<D>, part: f32) -> Result<Text<D>> {
+        if part == 0.0 {
+            return Ok(from);
+        } else if part == 1.0 {
+            return Ok(to);
+        }
+        let size = from.states.shape().last();
+        let [a, b] = [&from, &to].map(|text| device.download::<bf16>(&text.states));
+        let (a, b) = (a?, b?);
+        let unconditional = from.lengths[1];
+        let length = from.lengths[0].max(to.lengths[0]);
+        let longest = length.max(unconditional);
+        let mut states = vec![bf16::ZERO; 2 * longest * size];
+        for (i, row) in states.chunks_exact_mut(size).take(length).enumerate() {
+            let [a, b] = [(&a, &from), (&b, &to)]
+                .map(|(states, text)| &states[i.min(text.lengths[0] - 1) * size..][..size]);
+            for (mixed, (a, b)) in row.iter_mut().zip(a.iter().zip(b)) {
+                *mixed = bf16::from_f32(a.to_f32() * (1.0 - part) + b.to_f32() * part);
+            }
+        }
+        let second = from.states.shape().rows() / 2 * size;
+        states[longest * size..][..unconditional * size]
+            .copy_from_slice(&a[second..][..unconditional * size]);
+        let states = device.upload(&states, [2 * longest, size])?;
+        Ok(Text { states, lengths: [length, unconditional], batch: 2 })
     }
 
     fn prepare<'a>(

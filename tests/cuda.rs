@@ -5,6 +5,7 @@
 mod gpu;
 
 use std::ops::ControlFlow;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use half::bf16;
@@ -13,6 +14,7 @@ use muse::cpu::Cpu;
 use muse::cuda::Cuda;
 use muse::decode::{Step, StepPlan, plan};
 use muse::device::{Device, Masked, Remask, Sampling};
+use muse::image::{Mask, Rectangle};
 use muse::models::MaskedModel;
 use muse::models::muse::{Muse, Text};
 use muse::ops;
@@ -20,14 +22,17 @@ use muse::rng::{NoiseKey, Purpose};
 use muse::text::bert::Bert;
 use muse::tokenizer::Tokenizer;
 use muse::weights::Weights;
-use muse::{DeviceChoice, Engine, EngineOptions, Generated, Request, Size};
+use muse::{Change, DeviceChoice, Edit, Engine, EngineOptions, Generated, Image, Request, Size};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
 
-fn engine(device: DeviceChoice) -> Engine {
+/// The model on the processor and on the GPU.
+static ENGINES: LazyLock<[Engine; 2]> = LazyLock::new(|| {
     gpu::ready();
-    Engine::load(MODEL, EngineOptions { device, ..EngineOptions::default() }).unwrap()
-}
+    [DeviceChoice::Cpu, DeviceChoice::Cuda(0)].map(|device| {
+        Engine::load(MODEL, EngineOptions { device, ..EngineOptions::default() }).unwrap()
+    })
+});
 
 /// The tokens after every step, base then super-res, and the result.
 fn steps(engine: &Engine, request: &Request) -> (Vec<Vec<u32>>, Generated) {
@@ -210,11 +215,11 @@ fn masked_again(name: &str, step: usize, positions: &[usize], cpu: &Draws, gpu: 
 
 #[test]
 fn both_backends_make_the_same_choices_and_the_same_picture() {
-    let (cpu, gpu) = (engine(DeviceChoice::Cpu), engine(DeviceChoice::Cuda(0)));
+    let [cpu, gpu] = &*ENGINES;
     println!("{}", gpu.device());
     let mut request = Request::new("two apples and a cat on a blue background");
     request.seed = 7;
-    let (mut states, expected) = steps(&cpu, &request);
+    let (mut states, expected) = steps(cpu, &request);
     let config = Config::read(MODEL).unwrap();
     let superres = config.superres.as_ref().unwrap();
 
@@ -247,8 +252,8 @@ fn both_backends_make_the_same_choices_and_the_same_picture() {
 
     // The whole base stage: each step's tokens, and the picture.
     request.size = Size::Base;
-    let (expected, on_cpu) = steps(&cpu, &request);
-    let (found, on_gpu) = steps(&gpu, &request);
+    let (expected, on_cpu) = steps(cpu, &request);
+    let (found, on_gpu) = steps(gpu, &request);
     // After the first choice that the logits' difference decided, the two go different ways.
     let alike = (0..expected.len()).take_while(|&i| found[i] == expected[i]).count();
     println!("the same tokens after {alike} of {} steps of the base stage", expected.len());
@@ -262,9 +267,19 @@ fn both_backends_make_the_same_choices_and_the_same_picture() {
     // (`models.rs`).
     let tokens = &on_cpu.base_tokens[..];
     let (grid, mask_token) = (config.base.grid, config.base.codebook_size as u32);
-    let [on_cpu_picture, on_gpu_picture] = [&cpu, &gpu].map(|engine| {
+    let [on_cpu_picture, on_gpu_picture] = [cpu, gpu].map(|engine| {
         let elapsed = Duration::ZERO;
-        let step = Step { stage: "base", step: 0, steps: 1, grid, tokens, mask_token, elapsed };
+        let step = Step {
+            stage: "base",
+            step: 0,
+            steps: 1,
+            window: 0,
+            windows: 1,
+            grid,
+            tokens,
+            mask_token,
+            elapsed,
+        };
         engine.preview(&step).unwrap()
     });
     let allowed = 2.0 * 2.0 * bf16_error() * 255.0 + 1.0;
@@ -279,11 +294,34 @@ fn both_backends_make_the_same_choices_and_the_same_picture() {
         let whole = gpu.generate(&request).unwrap();
         let stepwise = match seed {
             7 => &on_gpu,
-            _ => &steps(&gpu, &request).1,
+            _ => &steps(gpu, &request).1,
         };
         assert_eq!(whole.base_tokens, stepwise.base_tokens, "seed {seed}");
         assert_eq!(seed == 7, whole.base_tokens == on_gpu.base_tokens, "seed {seed}");
         assert_eq!(whole.timings.base_steps.len(), config.base.decode.steps);
+    }
+}
+
+/// The encoder, a decode that begins with an image's tokens, and rounds of single steps.
+#[test]
+fn both_backends_edit_alike() {
+    let mut image = Image::filled(64, 64, [60, 110, 200]);
+    image.place(&Image::filled(24, 20, [190, 40, 30]), 8, 30);
+    let mut mask = Mask::empty(64, 64);
+    mask.add(Rectangle { x: 6, y: 28, width: 28, height: 20 }).unwrap();
+    let rounds = Change::Resample { iterations: 2, fraction: 0.08, preserve: 0.0 };
+    for change in [Change::Inpaint { mask }, rounds] {
+        let edit = Edit { decoded: true, ..Edit::new(image.clone(), change) };
+        let mut request = Request::edit("a dog on a blue background", edit);
+        request.size = Size::Base;
+        request.base.steps = Some(2);
+        let [(expected, on_cpu), (found, on_gpu)] =
+            ENGINES.each_ref().map(|engine| steps(engine, &request));
+        assert_eq!(expected.len(), 2);
+        assert_eq!(found, expected);
+        let off = furthest(&on_gpu.image.rgb, &on_cpu.image.rgb);
+        let allowed = 2.0 * 2.0 * bf16_error() * 255.0 + 1.0;
+        assert!(f32::from(off) <= allowed, "a pixel differs by {off}/255, allowed {allowed}");
     }
 }
 
