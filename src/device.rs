@@ -3,7 +3,10 @@
 //! A model is one file that calls the checked verbs of [`crate::ops`]; it compiles for every
 //! backend. Layouts, storage dtypes and rounding points are part of each verb's contract and equal
 //! on all backends: bf16 storage, f32 accumulation, one rounding at the store, an **f32 residual
-//! stream**. Only the order of a sum may differ.
+//! stream**; or f32 throughout. Only the order of a sum may differ.
+//!
+//! Where a verb's line says *float*, it is one dtype for all operands that it says so of, that of the
+//! weights: bf16, or f32 on devices that have it ([`Device::supports`]).
 //!
 //! A fusion enters the trait as a provided method whose body composes existing verbs; a backend
 //! overrides it, and the default stays the override's reference.
@@ -11,14 +14,14 @@
 mod norm;
 
 use crate::error::{Error, Result};
-use crate::tensor::{DType, Matrix, Shape, Tensor};
+use crate::tensor::{DType, Floats, Matrix, Shape, Tensor};
 pub use norm::{Depthwise, Modulation, Norm, NormKind, Normalize};
 
 /// Weights of a linear layer or a convolution as they lie in host memory, before packing.
 pub struct HostMatrix<'a> {
-    /// `[rows, taps, cols]` bf16, row-major: a linear layer's `[out, in]`, or a convolution's
+    /// `[rows, taps, cols]`, row-major: a linear layer's `[out, in]`, or a convolution's
     /// `[out, ky*kx, in]`.
-    pub weight: std::borrow::Cow<'a, [half::bf16]>,
+    pub weight: Floats<'a>,
     /// `[rows]` f32.
     pub bias: Option<Vec<f32>>,
     /// Output features.
@@ -66,7 +69,7 @@ pub const RESPONSE_EPSILON: f32 = 1e-6;
 /// `tensor [batch*rows, stride]`.
 #[derive(Clone, Copy)]
 pub struct Heads<'a, B> {
-    /// bf16 rows.
+    /// Rows of floats.
     pub tensor: &'a Tensor<B>,
     /// First column.
     pub offset: usize,
@@ -183,6 +186,9 @@ pub trait Device: Send + Sync {
         Err(Error::Device { device: self.describe(), problem })
     }
 
+    /// Whether the verbs take *floats* of this dtype.
+    fn supports(dtype: DType) -> bool;
+
     /// Zeroed memory of `bytes` bytes, aligned to 64.
     fn alloc(&self, bytes: usize) -> Result<Self::Buffer>;
 
@@ -262,7 +268,7 @@ pub trait Device: Send + Sync {
         self.missing("activate")
     }
 
-    /// `out = activation(x·wᵀ + bias)`. out bf16|f32 `[m, n]`, x bf16 `[m, k]`, w `[n, k]`, where n is
+    /// `out = activation(x·wᵀ + bias)`. out bf16|f32 `[m, n]`, x float `[m, k]`, w float `[n, k]`, where n is
     /// [`Activation::rows`] of out's.
     fn linear(
         &self,
@@ -272,7 +278,7 @@ pub trait Device: Send + Sync {
         activation: Activation,
     ) -> Result<()>;
 
-    /// `residual += x·wᵀ + bias`. residual f32 `[m, n]`, x bf16 `[m, k]`, w `[n, k]`.
+    /// `residual += x·wᵀ + bias`. residual f32 `[m, n]`, x float `[m, k]`, w float `[n, k]`.
     fn linear_add(
         &self,
         residual: &mut Tensor<Self::Buffer>,
@@ -295,8 +301,9 @@ pub trait Device: Send + Sync {
     }
 
     /// `out = softmax(q·kᵀ/√head_dim)·v` per sequence and head. Scores, sums and output are f32;
-    /// probabilities too, or bf16 for the product with v, and then their sum is of what they became.
-    /// out bf16 `[b*queries, heads*head_dim]`; q bf16 `[b*queries, …]`, k and v bf16 `[b*keys, …]`.
+    /// probabilities too, or with bf16 operands bf16 for the product with v, and then their sum is of what
+    /// they became. out float `[b*queries, heads*head_dim]`; q float `[b*queries, …]`, k and v float
+    /// `[b*keys, …]`.
     fn attention(
         &self,
         out: &mut Tensor<Self::Buffer>,
@@ -331,7 +338,7 @@ pub trait Device: Send + Sync {
         self.missing("global_response_norm")
     }
 
-    /// `out = conv(x) + bias (+ residual)`. All bf16 NHWC; out may be f32.
+    /// `out = conv(x) + bias (+ residual)`. All float NHWC; out may be f32.
     fn conv2d(
         &self,
         out: &mut Tensor<Self::Buffer>,
@@ -341,7 +348,7 @@ pub trait Device: Send + Sync {
         residual: Option<&Tensor<Self::Buffer>>,
     ) -> Result<()>;
 
-    /// `out = silu(group_norm(x))`, bf16 NHWC `[b, h, w, c]`; statistics over a group's channels
+    /// `out = silu(group_norm(x))`, float NHWC `[b, h, w, c]`; statistics over a group's channels
     /// and all pixels of one image, f32.
     fn group_norm_silu(
         &self,
@@ -380,7 +387,7 @@ pub trait Device: Send + Sync {
         codebook: &Tensor<Self::Buffer>,
     ) -> Result<()>;
 
-    /// Pixels to network input: `out = x/255`, channel 3 zero. out bf16 `[1, h, w, 4]`, x u8 `[h, w, 3]`.
+    /// Pixels to network input: `out = x/255`, channel 3 zero. out float `[1, h, w, 4]`, x u8 `[h, w, 3]`.
     fn load_rgb8(&self, out: &mut Tensor<Self::Buffer>, x: &Tensor<Self::Buffer>) -> Result<()>;
 
     /// Network output to pixels: round-half-even of `255·clamp(x, 0, 1)`. out u8 `[h, w, 3]`, x f32 `[1, h, w, 3]`.
@@ -427,6 +434,21 @@ pub trait Device: Send + Sync {
         assert_eq!(tensor.shape().elements(), data.len(), "upload of {}", tensor.shape());
         self.write(&mut tensor.buffer, bytemuck::cast_slice(data))?;
         Ok(tensor)
+    }
+
+    /// A tensor holding floats of either dtype.
+    fn upload_floats(
+        &self,
+        data: &Floats<'_>,
+        shape: impl Into<Shape>,
+    ) -> Result<Tensor<Self::Buffer>>
+    where
+        Self: Sized,
+    {
+        match data {
+            Floats::F32(data) => self.upload(data, shape),
+            Floats::BF16(data) => self.upload(data, shape),
+        }
     }
 
     /// The tensor's elements in host memory.

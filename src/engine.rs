@@ -15,6 +15,7 @@ use crate::image::Image;
 use crate::muse::Parts;
 use crate::pipeline::{Family, Generated, Pipeline};
 use crate::request::{Request, Size};
+use crate::tensor::Precision;
 use crate::trace::{Event, Traced};
 
 /// Where an engine runs.
@@ -63,6 +64,8 @@ impl DeviceChoice {
 pub struct EngineOptions {
     /// Where it runs.
     pub device: DeviceChoice,
+    /// What it computes in. [`Precision::F32`] is the processor's alone.
+    pub dtype: Precision,
     /// Threads of the CPU backend; `None` takes all cores. Results do not depend on it.
     pub threads: Option<usize>,
 }
@@ -83,6 +86,7 @@ pub struct Engine {
     pipeline: Box<dyn Stages>,
     /// Why the device is this one, when it was ours to choose.
     reason: Option<String>,
+    dtype: Precision,
     load: Duration,
     hash: OnceLock<String>,
 }
@@ -138,16 +142,28 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Model`] or [`Error::Tensor`] when the directory is not a usable model,
-    /// [`Error::Device`] when the device asked for cannot be used.
+    /// [`Error::Device`] when the device asked for cannot be used, [`Error::Option`] when it does not compute
+    /// in that precision.
     pub fn load(path: impl AsRef<Path>, options: EngineOptions) -> Result<Self> {
         let start = Instant::now();
         let path = path.as_ref();
-        let (gpu, reason) = options.device.gpu()?;
-        let pipeline = match gpu {
-            Some(gpu) => stages(gpu, path)?,
-            None => stages(Cpu::new(options.threads)?, path)?,
+        let EngineOptions { device, dtype, threads } = options;
+        let (gpu, reason) = match device {
+            DeviceChoice::Cuda(_) if !Cuda::supports(dtype.activations()) => {
+                let found = format!("{dtype} on {device}");
+                return Err(Error::option("dtype", found, "bf16, or the device cpu"));
+            }
+            DeviceChoice::Auto if !Cuda::supports(dtype.activations()) => {
+                (None, Some(format!("GPUs do not compute in {dtype}")))
+            }
+            _ => device.gpu()?,
         };
-        Ok(Engine { pipeline, reason, load: start.elapsed(), hash: OnceLock::new() })
+        let pipeline = match gpu {
+            Some(gpu) => stages(gpu, path, dtype)?,
+            None => stages(Cpu::new(threads)?, path, dtype)?,
+        };
+        let load = start.elapsed();
+        Ok(Engine { pipeline, reason, dtype, load, hash: OnceLock::new() })
     }
 
     /// Makes one image. The same request gives the same image on any number of threads.
@@ -183,6 +199,11 @@ impl Engine {
         self.pipeline.device()
     }
 
+    /// What it computes in.
+    pub fn dtype(&self) -> Precision {
+        self.dtype
+    }
+
     /// Why it runs there, when [`DeviceChoice::Auto`] left that open.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
@@ -211,13 +232,17 @@ impl Engine {
 }
 
 /// The model directory's pipeline, of the family that its files are of.
-fn stages<D: Device + 'static>(device: D, path: &Path) -> Result<Box<dyn Stages>> {
+fn stages<D: Device + 'static>(
+    device: D,
+    path: &Path,
+    precision: Precision,
+) -> Result<Box<dyn Stages>> {
     if hub::is_folder(path) {
         let problem = "an aMUSEd model, a family that cannot be run yet; expected a directory with \
                        Muse's config.json";
         return Err(Error::model(path, problem));
     }
-    Ok(Box::new(Pipeline::<_, Parts<_>>::load(Traced::new(device), path)?))
+    Ok(Box::new(Pipeline::<_, Parts<_>>::load(Traced::new(device), path, precision)?))
 }
 
 /// BLAKE3 over the model's files in their order, each preceded by its name.

@@ -43,3 +43,4 @@ pub use error::{Error, Result};
 pub use image::Image;
 pub use pipeline::{Generated, Timings};
 pub use request::{Overrides, Request, Size, Toward};
+pub use tensor::Precision;

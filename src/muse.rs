@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::models::MaskedModel;
 use crate::models::muse::{Muse, Text};
 use crate::pipeline::{Family, Level};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Precision, Tensor};
 use crate::text::bert::Bert;
 use crate::tokenizer::Tokenizer;
 use crate::vq::Vq;
@@ -43,9 +43,9 @@ impl<D: Device> Parts<D> {
 impl<D: Device> Family<D> for Parts<D> {
     type Text = Text<D>;
 
-    fn load(device: &D, path: &Path) -> Result<Self> {
+    fn load(device: &D, path: &Path, precision: Precision) -> Result<Self> {
         let config = Config::read(path)?;
-        let open = |file: &str| Weights::open(path.join(file));
+        let open = |file: &str| Ok(Weights::open(path.join(file))?.in_precision(precision));
         let stages = [
             Some((&config.base, &config.vq_base)),
             config.superres.as_ref().zip(config.vq_superres.as_ref()),
@@ -111,25 +111,38 @@ impl<D: Device> Family<D> for Parts<D> {
         } else if part == 1.0 {
             return Ok(to);
         }
-        let size = from.states.shape().last();
-        let [a, b] = [&from, &to].map(|text| device.download::<bf16>(&text.states));
-        let (a, b) = (a?, b?);
-        let unconditional = from.lengths[1];
-        let length = from.lengths[0].max(to.lengths[0]);
-        let longest = length.max(unconditional);
-        let mut states = vec![bf16::ZERO; 2 * longest * size];
+        let (dtype, size) = (from.states.dtype(), from.states.shape().last());
+        let read = |text: &Text<D>| -> Result<Vec<f32>> {
+            match dtype {
+                DType::F32 => device.download(&text.states),
+                _ => {
+                    let states: Vec<bf16> = device.download(&text.states)?;
+                    Ok(states.into_iter().map(bf16::to_f32).collect())
+                }
+            }
+        };
+        let (a, b) = (read(&from)?, read(&to)?);
+        let (length, negative) = (from.lengths[0].max(to.lengths[0]), from.lengths[1]);
+        let longest = length.max(negative);
+        let mut states = vec![0.0; 2 * longest * size];
         for (i, row) in states.chunks_exact_mut(size).take(length).enumerate() {
             let [a, b] = [(&a, &from), (&b, &to)]
                 .map(|(states, text)| &states[i.min(text.lengths[0] - 1) * size..][..size]);
             for (mixed, (a, b)) in row.iter_mut().zip(a.iter().zip(b)) {
-                *mixed = bf16::from_f32(a.to_f32() * (1.0 - part) + b.to_f32() * part);
+                *mixed = a * (1.0 - part) + b * part;
             }
         }
-        let second = from.states.shape().rows() / 2 * size;
-        states[longest * size..][..unconditional * size]
-            .copy_from_slice(&a[second..][..unconditional * size]);
-        let states = device.upload(&states, [2 * longest, size])?;
-        Ok(Text { states, lengths: [length, unconditional], batch: 2 })
+        states[longest * size..][..negative * size]
+            .copy_from_slice(&a[a.len() / 2..][..negative * size]);
+        let shape = [2 * longest, size];
+        let states = match dtype {
+            DType::F32 => device.upload(&states, shape)?,
+            _ => {
+                let rounded: Vec<bf16> = states.into_iter().map(bf16::from_f32).collect();
+                device.upload(&rounded, shape)?
+            }
+        };
+        Ok(Text { states, lengths: [length, negative], batch: 2 })
     }
 
     fn prepare<'a>(

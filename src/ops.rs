@@ -27,8 +27,9 @@ pub fn pack<D: Device>(device: &D, weight: HostMatrix<'_>) -> Result<Matrix<D::P
         assert_eq!(bias.len(), rows, "pack: bias of {rows} rows");
         true
     });
+    let dtype = weight.weight.dtype();
     let packed = device.pack(weight)?;
-    Ok(Matrix { packed, rows, cols, taps, dtype: DType::BF16, has_bias })
+    Ok(Matrix { packed, rows, cols, taps, dtype, has_bias })
 }
 
 /// [`Device::embed`].
@@ -191,11 +192,11 @@ pub fn attention<D: Device>(
 ) -> Result<()> {
     let width = sizes.heads * sizes.head_dim;
     for (heads, rows) in [(&q, sizes.queries), (&k, sizes.keys), (&v, sizes.keys)] {
-        check!("attention", heads.tensor.dtype() == DType::BF16, heads.tensor);
+        check!("attention", heads.tensor.dtype() == out.dtype(), heads.tensor, out);
         check!("attention", heads.offset + width <= heads.tensor.shape().last(), heads.tensor);
         check!("attention", heads.tensor.shape().rows() == sizes.batch * rows, heads.tensor);
     }
-    check!("attention", out.dtype() == DType::BF16 && out.shape().last() == width, out);
+    check!("attention", is_float(out) && out.shape().last() == width, out);
     check!("attention", out.shape().rows() == sizes.batch * sizes.queries, out);
     check!("attention", (1..=2).contains(&sizes.batch), out);
     check!(
@@ -263,7 +264,7 @@ pub fn conv2d<D: Device>(
         check!("conv2d", x.dim(1) % 2 == 0 && x.dim(2) % 2 == 0, x);
     }
     if let Some(r) = residual {
-        check!("conv2d", r.dtype() == DType::BF16 && r.shape() == out.shape(), r, out);
+        check!("conv2d", r.dtype() == weight.dtype && r.shape() == out.shape(), r, out);
     }
     device.conv2d(out, x, weight, geometry, residual)
 }
@@ -276,7 +277,7 @@ pub fn group_norm_silu<D: Device>(
     norm: &Norm<D::Buffer>,
     groups: usize,
 ) -> Result<()> {
-    check!("group_norm_silu", x.dtype() == DType::BF16 && out.dtype() == DType::BF16, x, out);
+    check!("group_norm_silu", is_float(x) && out.dtype() == x.dtype(), x, out);
     check!("group_norm_silu", x.shape() == out.shape() && x.shape().dims().len() == 4, x, out);
     check!("group_norm_silu", groups > 0 && x.dim(3) % groups == 0, x);
     check!("group_norm_silu", norm.weight.shape().elements() == x.dim(3), norm.weight, x);
@@ -334,7 +335,7 @@ pub fn load_rgb8<D: Device>(
     x: &Tensor<D::Buffer>,
 ) -> Result<()> {
     check!("load_rgb8", x.dtype() == DType::U8 && x.shape().last() == 3, x);
-    check!("load_rgb8", out.dtype() == DType::BF16 && out.shape().last() == 4, out);
+    check!("load_rgb8", is_float(out) && out.shape().last() == 4, out);
     check!("load_rgb8", out.shape().rows() == x.shape().rows(), out, x);
     device.load_rgb8(out, x)
 }

@@ -25,7 +25,7 @@ use crate::image::Image;
 use crate::models::MaskedModel;
 use crate::request::{Request, Size};
 use crate::rng::NoiseKey;
-use crate::tensor::Tensor;
+use crate::tensor::{Precision, Tensor};
 use crate::vq::Vq;
 
 /// One stage of a family: a token grid, its VQ tokenizer, and how it is decoded.
@@ -47,8 +47,8 @@ pub(crate) trait Family<D: Device>: Send + Sync + Sized {
     /// The encoded prompts: what [`Family::prepare`] conditions on.
     type Text;
 
-    /// Loads the checkpoint in directory `path`.
-    fn load(device: &D, path: &Path) -> Result<Self>;
+    /// Loads the checkpoint in directory `path`, to compute in `precision`.
+    fn load(device: &D, path: &Path, precision: Precision) -> Result<Self>;
 
     /// What the model is called in reports and image files.
     fn name(&self) -> &str;
@@ -160,8 +160,8 @@ struct Finished<D: Device> {
 
 impl<D: Device, F: Family<D>> Pipeline<D, F> {
     /// Loads the checkpoint in directory `path`.
-    pub(crate) fn load(device: D, path: &Path) -> Result<Self> {
-        let family = F::load(&device, path)?;
+    pub(crate) fn load(device: D, path: &Path, precision: Precision) -> Result<Self> {
+        let family = F::load(&device, path, precision)?;
         Ok(Pipeline { device, family })
     }
 

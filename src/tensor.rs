@@ -1,13 +1,15 @@
 //! Dtypes, shapes and tensors: contiguous, row-major, owned by one device.
 
+use half::bf16;
+use std::borrow::Cow;
 use std::fmt;
 
 /// Element type of a tensor, as stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DType {
-    /// 32-bit float: the residual stream, normalisation parameters, logits.
+    /// 32-bit float: the residual stream, normalisation parameters, logits; in [`Precision::F32`] all else.
     F32,
-    /// bfloat16: weights and the activations between two verbs.
+    /// bfloat16: in [`Precision::Bf16`] the weights and the activations between two verbs.
     BF16,
     /// Token ids and positions in the latent grid.
     U32,
@@ -34,6 +36,117 @@ impl fmt::Display for DType {
             DType::U32 => "u32",
             DType::U8 => "u8",
         })
+    }
+}
+
+/// What a model computes in: the weights of its products, and the activations between two verbs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// f32 throughout.
+    F32,
+    /// bf16 weights and activations, f32 sums.
+    #[default]
+    Bf16,
+}
+
+impl Precision {
+    /// Dtype of activations, tables and the weights of convolutions.
+    pub fn activations(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::BF16,
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        })
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "f32" => Ok(Precision::F32),
+            "bf16" => Ok(Precision::Bf16),
+            _ => Err("expected bf16 or f32".into()),
+        }
+    }
+}
+
+/// Floats in host memory, of the dtype that a model computes in.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Floats<'a> {
+    /// f32.
+    F32(Cow<'a, [f32]>),
+    /// bf16.
+    BF16(Cow<'a, [bf16]>),
+}
+
+impl Floats<'_> {
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Floats::F32(values) => values.len(),
+            Floats::BF16(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Their dtype.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Floats::F32(_) => DType::F32,
+            Floats::BF16(_) => DType::BF16,
+        }
+    }
+
+    /// Their bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Floats::F32(values) => bytemuck::cast_slice(values),
+            Floats::BF16(values) => bytemuck::cast_slice(values),
+        }
+    }
+}
+
+impl<'a> From<Cow<'a, [f32]>> for Floats<'a> {
+    fn from(values: Cow<'a, [f32]>) -> Self {
+        Floats::F32(values)
+    }
+}
+
+impl<'a> From<Cow<'a, [bf16]>> for Floats<'a> {
+    fn from(values: Cow<'a, [bf16]>) -> Self {
+        Floats::BF16(values)
+    }
+}
+
+impl From<Vec<f32>> for Floats<'_> {
+    fn from(values: Vec<f32>) -> Self {
+        Floats::F32(values.into())
+    }
+}
+
+impl From<Vec<bf16>> for Floats<'_> {
+    fn from(values: Vec<bf16>) -> Self {
+        Floats::BF16(values.into())
+    }
+}
+
+impl<'a> From<&'a Vec<bf16>> for Floats<'a> {
+    fn from(values: &'a Vec<bf16>) -> Self {
+        Floats::BF16(values.into())
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::device::*;
 use crate::error::Result;
-use crate::tensor::{Matrix, Tensor};
+use crate::tensor::{DType, Matrix, Tensor};
 
 /// One call of a verb.
 #[derive(Clone, Debug)]
@@ -138,6 +138,10 @@ impl<D: Device> Device for Traced<D> {
 
     fn describe(&self) -> String {
         self.inner.describe()
+    }
+
+    fn supports(dtype: DType) -> bool {
+        D::supports(dtype)
     }
 
     fn alloc(&self, bytes: usize) -> Result<Self::Buffer> {

@@ -6,7 +6,7 @@ use crate::device::{Conv, Device, Norm};
 use crate::error::Result;
 use crate::models::layers::norm;
 use crate::ops;
-use crate::tensor::{DType, Matrix, Shape, Tensor};
+use crate::tensor::{DType, Floats, Matrix, Shape, Tensor};
 use crate::weights::Weights;
 
 /// GroupNorm epsilon of `VQModel`.
@@ -40,7 +40,7 @@ struct Body<D: Device> {
 pub struct Vq<D: Device> {
     grid_factor: usize,               // pixels per token side
     codebook: Tensor<D::Buffer>,      // f32 [codes, width]
-    decoder_table: Tensor<D::Buffer>, // bf16 [codes, latent]: post_quant_conv of every code
+    decoder_table: Tensor<D::Buffer>, // float [codes, latent]: post_quant_conv of every code
     decoder: Body<D>,
     encoder: Body<D>,
     quant_conv: Matrix<D::Packed>,
@@ -86,7 +86,7 @@ impl<D: Device> Vq<D> {
         [height, width]: [usize; 2],
     ) -> Result<Tensor<D::Buffer>> {
         let latent = self.decoder_table.shape().last();
-        let mut x = device.zeros(DType::BF16, [1, height, width, latent])?;
+        let mut x = device.zeros(self.decoder_table.dtype(), [1, height, width, latent])?;
         ops::embed(device, &mut x, tokens, &self.decoder_table, None)?;
         self.decoder.forward(device, x, DType::F32)
     }
@@ -102,9 +102,10 @@ impl<D: Device> Vq<D> {
     /// What [`Vq::encode`] quantises: f32 `[1, h, w, width]`.
     pub fn latents(&self, device: &D, pixels: &Tensor<D::Buffer>) -> Result<Tensor<D::Buffer>> {
         let (height, width) = (pixels.dim(0), pixels.dim(1));
-        let mut x = device.zeros(DType::BF16, [1, height, width, 4])?;
+        let dtype = self.decoder_table.dtype();
+        let mut x = device.zeros(dtype, [1, height, width, 4])?;
         ops::load_rgb8(device, &mut x, pixels)?;
-        let x = self.encoder.forward(device, x, DType::BF16)?; // [1, h, w, latent]
+        let x = self.encoder.forward(device, x, dtype)?; // [1, h, w, latent]
         let mut z = device.zeros(DType::F32, [1, x.dim(1), x.dim(2), self.quant_conv.rows])?;
         ops::conv2d(device, &mut z, &x, &self.quant_conv, Conv::Point, None)?;
         Ok(z)
@@ -186,16 +187,16 @@ impl<D: Device> Body<D> {
     }
 
     fn forward(&self, device: &D, x: Tensor<D::Buffer>, out: DType) -> Result<Tensor<D::Buffer>> {
-        let mut x = convolved(device, &x, &self.conv_in, Conv::Same, DType::BF16)?;
+        let mut x = convolved(device, &x, &self.conv_in, Conv::Same, x.dtype())?;
         for level in &self.levels {
             for block in &level.blocks {
                 x = block.forward(device, x, self.groups)?;
             }
             if let Some((matrix, geometry)) = &level.resample {
-                x = convolved(device, &x, matrix, *geometry, DType::BF16)?;
+                x = convolved(device, &x, matrix, *geometry, x.dtype())?;
             }
         }
-        let mut normed = device.zeros(DType::BF16, *x.shape())?;
+        let mut normed = device.zeros(x.dtype(), *x.shape())?;
         ops::group_norm_silu(device, &mut normed, &x, &self.norm_out, self.groups)?;
         convolved(device, &normed, &self.conv_out, Conv::Same, out)
     }
@@ -221,14 +222,14 @@ impl<D: Device> ResBlock<D> {
         x: Tensor<D::Buffer>,
         groups: usize,
     ) -> Result<Tensor<D::Buffer>> {
-        let mut normed = device.zeros(DType::BF16, *x.shape())?;
+        let mut normed = device.zeros(x.dtype(), *x.shape())?;
         ops::group_norm_silu(device, &mut normed, &x, &self.norm1, groups)?;
-        let hidden = convolved(device, &normed, &self.conv1, Conv::Same, DType::BF16)?;
-        normed = device.zeros(DType::BF16, *hidden.shape())?;
+        let hidden = convolved(device, &normed, &self.conv1, Conv::Same, x.dtype())?;
+        normed = device.zeros(x.dtype(), *hidden.shape())?;
         ops::group_norm_silu(device, &mut normed, &hidden, &self.norm2, groups)?;
         let mut out = hidden; // its values are consumed; same shape
         let shortcut = match &self.shortcut {
-            Some(matrix) => convolved(device, &x, matrix, Conv::Point, DType::BF16)?,
+            Some(matrix) => convolved(device, &x, matrix, Conv::Point, x.dtype())?,
             None => x,
         };
         ops::conv2d(device, &mut out, &normed, &self.conv2, Conv::Same, Some(&shortcut))?;
@@ -266,16 +267,7 @@ fn conv<D: Device>(
 ) -> Result<Matrix<D::Packed>> {
     let side = if geometry == Conv::Point { 1 } else { 3 };
     let padded = if from == 3 { 4 } else { from }; // RGB images carry a fourth, zero channel
-    let matrix = w.conv(name, [to, from, side, side], padded)?;
-    let cols = matrix.cols;
-    Ok(Matrix {
-        packed: device.pack(matrix)?,
-        rows: to,
-        cols,
-        taps: geometry.taps(),
-        dtype: DType::BF16,
-        has_bias: true,
-    })
+    ops::pack(device, w.conv(name, [to, from, side, side], padded)?)
 }
 
 fn convolved<D: Device>(
@@ -302,14 +294,15 @@ fn decoder_table<D: Device>(
 ) -> Result<Tensor<D::Buffer>> {
     let weight = w.floats("post_quant_conv.weight", &[latent, width, 1, 1])?;
     let bias = w.floats("post_quant_conv.bias", &[latent])?;
-    let table: Vec<half::bf16> = codebook
-        .chunks_exact(width)
-        .flat_map(|code| {
-            weight.chunks_exact(width).zip(&bias).map(move |(row, bias)| {
-                let dot: f32 = row.iter().zip(code).map(|(w, c)| w * c).sum();
-                half::bf16::from_f32(dot + bias)
-            })
-        })
-        .collect();
-    device.upload(&table, [codes, latent])
+    let table = codebook.chunks_exact(width).flat_map(|code| {
+        weight
+            .chunks_exact(width)
+            .zip(&bias)
+            .map(move |(row, bias)| row.iter().zip(code).map(|(w, c)| w * c).sum::<f32>() + bias)
+    });
+    let table: Floats = match w.activations() {
+        DType::F32 => table.collect::<Vec<f32>>().into(),
+        _ => table.map(half::bf16::from_f32).collect::<Vec<_>>().into(),
+    };
+    device.upload_floats(&table, [codes, latent])
 }

@@ -2,9 +2,10 @@
 //! are used.
 //!
 //! A missing tensor, a wrong shape or dtype, a NaN or infinity, and ([`Weights::finish`]) a tensor
-//! that nobody asked for are errors that name the file and the tensor. bf16 weights are used where
-//! they lie in the map. Others are rounded to bf16 once: f32, f16, and int8 whose companion
-//! `NAME_scale`, f32 `[rows]`, holds one factor per row.
+//! that nobody asked for are errors that name the file and the tensor. Weights come in the dtype that the
+//! model computes in: where they are stored so, they are used where they lie in the map; bf16, f32, f16,
+//! and int8 whose companion `NAME_scale`, f32 `[rows]`, holds one factor per row (the product rounded to
+//! bf16), are converted else.
 
 mod convert;
 mod rows;
@@ -17,14 +18,14 @@ use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use convert::{Encoding, Stored, first_non_finite_bf16, first_non_finite_f32};
+use convert::{Encoding, Float, Stored};
 use half::bf16;
 pub use rows::Rows;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::device::{Device, HostMatrix};
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Floats, Precision, Tensor};
 
 /// Longest header that is read: some 80,000 tensors, and little enough memory to parse.
 const MAX_HEADER: u64 = 8 << 20;
@@ -34,6 +35,7 @@ const LENGTH: usize = size_of::<u64>(); // the header's length precedes it
 pub struct Weights {
     path: PathBuf,
     tensors: BTreeMap<String, Entry>,
+    precision: Precision,
 }
 
 enum Bytes {
@@ -155,7 +157,17 @@ impl Weights {
             (name, Entry { file: file.clone(), dtype: info.dtype, shape, range, used: false })
         });
         let tensors = tensors.collect();
-        Ok(Weights { path: path.into(), tensors })
+        Ok(Weights { path: path.into(), tensors, precision: Precision::default() })
+    }
+
+    /// The same weights, to be read for a model that computes in `precision`.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Weights { precision, ..self }
+    }
+
+    /// Dtype of the activations of the model, of its tables and convolutions.
+    pub fn activations(&self) -> DType {
+        self.precision.activations()
     }
 
     /// The file, or the folder of the shards.
@@ -173,41 +185,44 @@ impl Weights {
         })
     }
 
-    /// The tensor `name` in bf16: the map itself where it is stored so, else rounded once.
-    pub fn bf16(&mut self, name: &str, shape: &[usize]) -> Result<Cow<'_, [bf16]>> {
-        self.claim(name);
-        let stored = self.stored(name, shape)?;
-        let values = match stored.borrowed_bf16() {
-            Some(values) => Cow::Borrowed(values),
-            None => {
-                let mut values = Vec::with_capacity(shape.iter().product());
-                stored.append_bf16(&mut values);
-                Cow::Owned(values)
-            }
-        };
-        self.check_bf16(name, shape, &values)?;
-        Ok(values)
+    /// The tensor `name` in the dtype of the activations: the map itself where it is stored so.
+    pub fn values(&mut self, name: &str, shape: &[usize]) -> Result<Floats<'_>> {
+        match self.activations() {
+            DType::F32 => Ok(self.decoded::<f32>(name, shape)?.into()),
+            _ => Ok(self.decoded::<bf16>(name, shape)?.into()),
+        }
     }
 
     /// The tensor `name` in f32.
     pub fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        Ok(self.decoded(name, shape)?.into_owned())
+    }
+
+    fn decoded<T: Float>(&mut self, name: &str, shape: &[usize]) -> Result<Cow<'_, [T]>> {
         self.claim(name);
-        let mut values = Vec::new();
-        self.stored(name, shape)?.append_f32(&mut values);
-        match first_non_finite_f32(&values) {
+        let stored = self.stored(name, shape)?;
+        let values = match stored.borrowed() {
+            Some(values) => Cow::Borrowed(values),
+            None => {
+                let mut values = Vec::with_capacity(shape.iter().product());
+                stored.append(&mut values);
+                Cow::Owned(values)
+            }
+        };
+        match T::first_non_finite(&values) {
             Some(at) => Err(self.not_finite(name, shape, at)),
             None => Ok(values),
         }
     }
 
-    /// The tensor `name` as a bf16 table on `device`: an embedding.
+    /// The tensor `name` as a table on `device`, in the dtype of the activations: an embedding.
     pub fn table<D: Device>(
         &mut self,
         device: &D,
         name: &str,
         shape: [usize; 2],
     ) -> Result<Tensor<D::Buffer>> {
-        device.upload(&self.bf16(name, &shape)?, shape)
+        device.upload_floats(&self.values(name, &shape)?, shape)
     }
 
     /// Linear layers `NAME.weight [rows, cols]` of equal size, stacked along their rows (a fused
@@ -221,19 +236,24 @@ impl Weights {
         let biases =
             names.iter().filter(|_| bias).map(|name| self.floats(&format!("{name}.bias"), &[rows]));
         let biases = biases.collect::<Result<Vec<_>>>()?.concat();
-        let weight = match names {
-            [name] => self.bf16(&format!("{name}.weight"), &[rows, cols])?,
-            _ => {
-                let mut stacked = Vec::new();
-                for name in names {
-                    let part = self.bf16(&format!("{name}.weight"), &[rows, cols])?;
-                    stacked.extend_from_slice(&part);
-                }
-                Cow::Owned(stacked)
-            }
+        let weight = match self.activations() {
+            DType::F32 => self.stacked::<f32>(names, [rows, cols])?.into(),
+            _ => self.stacked::<bf16>(names, [rows, cols])?.into(),
         };
         let bias = bias.then_some(biases);
         Ok(HostMatrix { weight, bias, rows: rows * names.len(), cols, taps: 1 })
+    }
+
+    /// `NAME.weight` of all names, their rows one after another.
+    fn stacked<T: Float>(&mut self, names: &[&str], shape: [usize; 2]) -> Result<Cow<'_, [T]>> {
+        if let [name] = names {
+            return self.decoded(&format!("{name}.weight"), &shape);
+        }
+        let mut stacked = Vec::new();
+        for name in names {
+            stacked.extend_from_slice(&self.decoded::<T>(&format!("{name}.weight"), &shape)?);
+        }
+        Ok(stacked.into())
     }
 
     /// A convolution with bias, `NAME.weight [out, in, k, k]` in PyTorch's order, as
@@ -242,22 +262,36 @@ impl Weights {
         let [rows, channels, height, width] = shape;
         let (taps, cols) = (height * width, pad_in.max(channels));
         let bias = self.floats(&format!("{name}.bias"), &[rows])?;
-        let weight = self.bf16(&format!("{name}.weight"), &shape)?;
-        let weight = if taps == 1 && cols == channels {
-            weight
-        } else {
-            let mut moved = vec![bf16::ZERO; rows * taps * cols];
-            let filters = weight.chunks_exact((channels * taps).max(1));
-            for (filter, out) in filters.zip(moved.chunks_exact_mut((taps * cols).max(1))) {
-                for (channel, source) in filter.chunks_exact(taps.max(1)).enumerate() {
-                    for (tap, &value) in source.iter().enumerate() {
-                        out[tap * cols + channel] = value;
-                    }
-                }
-            }
-            Cow::Owned(moved)
+        let weight = match self.activations() {
+            DType::F32 => self.filters::<f32>(name, shape, cols)?.into(),
+            _ => self.filters::<bf16>(name, shape, cols)?.into(),
         };
         Ok(HostMatrix { weight, bias: Some(bias), rows, cols, taps })
+    }
+
+    /// `NAME.weight [out, in, k, k]` as `[out, k*k, cols]`.
+    fn filters<T: Float>(
+        &mut self,
+        name: &str,
+        shape: [usize; 4],
+        cols: usize,
+    ) -> Result<Cow<'_, [T]>> {
+        let [rows, channels, height, width] = shape;
+        let taps = height * width;
+        let weight = self.decoded::<T>(&format!("{name}.weight"), &shape)?;
+        if taps == 1 && cols == channels {
+            return Ok(weight);
+        }
+        let mut moved = vec![T::ZERO; rows * taps * cols];
+        let filters = weight.chunks_exact((channels * taps).max(1));
+        for (filter, out) in filters.zip(moved.chunks_exact_mut((taps * cols).max(1))) {
+            for (channel, source) in filter.chunks_exact(taps.max(1)).enumerate() {
+                for (tap, &value) in source.iter().enumerate() {
+                    out[tap * cols + channel] = value;
+                }
+            }
+        }
+        Ok(moved.into())
     }
 
     /// Ends the reading of a model: a tensor that was never asked for is an error.
@@ -320,19 +354,12 @@ impl Weights {
             Some(entry) => {
                 let bytes = &entry.file.bytes[entry.range.clone()];
                 let mut scales = Vec::with_capacity(rows);
-                Stored { encoding: Encoding::F32, bytes }.append_f32(&mut scales);
-                match first_non_finite_f32(&scales) {
+                Stored { encoding: Encoding::F32, bytes }.append(&mut scales);
+                match f32::first_non_finite(&scales) {
                     Some(at) => Err(self.not_finite(&name, &[rows], at)),
                     None => Ok(scales),
                 }
             }
-        }
-    }
-
-    fn check_bf16(&self, name: &str, shape: &[usize], values: &[bf16]) -> Result<()> {
-        match first_non_finite_bf16(values) {
-            Some(at) => Err(self.not_finite(name, shape, at)),
-            None => Ok(()),
         }
     }
 

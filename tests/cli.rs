@@ -61,6 +61,7 @@ fn generate_writes_a_png_that_says_how_it_was_made() {
         assert!(summary.contains(word), "no {word:?} in {summary}");
     }
     let chunks = png_text(&out);
+    assert!(chunks.contains(&("dtype".into(), "bf16".into())));
     let chunk =
         |name: &str| &chunks.iter().find(|(k, _)| k == name).unwrap_or_else(|| panic!("{name}")).1;
     assert_eq!(chunk("prompt"), PROMPT);
@@ -293,6 +294,10 @@ fn settings_that_cannot_be_used() {
     with("--seed", "-1", &["--seed"]);
     with("--size", "huge", &["--size"]);
     with("--device", "tpu", &["--device", "auto, cpu, cuda or cuda:N"]);
+    with("--dtype", "f16", &["--dtype", "bf16 or f32"]);
+    let f32_on_cuda = ["--device", "cuda", "--dtype", "f32"];
+    let arguments = [&["generate", PROMPT, "-o", &out], &f32_on_cuda[..]].concat();
+    fails(&arguments, 2, &["dtype", "f32 on cuda", "bf16, or the device cpu"]);
     // No machine has that many; most have no driver, and the message says either.
     fails(&["generate", PROMPT, "-o", &out, "--device", "cuda:99"], 5, &["cuda:99", "driver"]);
     assert!(!Path::new(&out).exists());

@@ -2,15 +2,31 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use muse::Precision;
+use muse::tensor::Floats;
 use muse::weights::Weights;
 
+fn are_finite(values: &Floats) -> bool {
+    match values {
+        Floats::F32(values) => values.iter().all(|x| x.is_finite()),
+        Floats::BF16(values) => values.iter().all(|x| x.is_finite()),
+    }
+}
+
 fuzz_target!(|data: &[u8]| {
-    let Ok(mut weights) = Weights::from_bytes("fuzz", data.to_vec()) else { return };
+    for precision in [Precision::F32, Precision::Bf16] {
+        if let Ok(weights) = Weights::from_bytes("fuzz", data.to_vec()) {
+            ask(weights.in_precision(precision));
+        }
+    }
+});
+
+fn ask(mut weights: Weights) {
     let tensors: Vec<(String, Vec<usize>)> =
         weights.tensors().map(|t| (t.name.to_owned(), t.shape.to_vec())).collect();
     for (name, shape) in &tensors {
-        if let Ok(values) = weights.bf16(name, shape) {
-            assert!(values.iter().all(|x| x.is_finite()));
+        if let Ok(values) = weights.values(name, shape) {
+            assert!(are_finite(&values));
             assert_eq!(values.len(), shape.iter().product::<usize>());
         }
         if let Ok(values) = weights.floats(name, shape) {
@@ -21,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
             let _ = weights.matrices(&[layer], [rows, cols], true).map(drop);
             let _ = weights.matrices(&[layer, layer], [rows, cols], false).map(drop);
             if let Ok(table) = weights.rows(name, [rows, cols]) {
-                let decoded = table.gather(&[0]).map(|row| row.iter().all(|x| x.is_finite()));
+                let decoded = table.gather(&[0]).map(|row| are_finite(&row));
                 assert!(decoded.unwrap_or(true));
                 assert!(table.gather(&[u32::MAX]).is_err());
             }
@@ -32,7 +48,7 @@ fuzz_target!(|data: &[u8]| {
                 let _ = weights.conv(layer, [rows, cols, height, width], 4).map(drop);
             }
         }
-        assert!(weights.bf16(name, &[1, 2, 3, 4, 5]).is_err() || shape == &[1, 2, 3, 4, 5]);
+        assert!(weights.values(name, &[1, 2, 3, 4, 5]).is_err() || shape == &[1, 2, 3, 4, 5]);
     }
     let _ = weights.finish();
-});
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 use muse::trace::Event;
-use muse::{Engine, EngineOptions, Generated, Request, Result};
+use muse::{Engine, EngineOptions, Generated, Precision, Request, Result};
 
 /// Latency of a muse model: per decode step, per stage, per verb.
 #[derive(Parser)]
@@ -37,6 +37,9 @@ struct Arguments {
     /// Threads of the CPU backend [default: all cores]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: Option<u32>,
+    /// What to compute in: bf16 or f32
+    #[arg(long, value_name = "DTYPE", default_value_t)]
+    dtype: Precision,
     /// What to draw
     #[arg(long, default_value = "two apples and a cat on a blue background")]
     prompt: String,
@@ -59,8 +62,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments, report: fn(&Engine, &[Generated], Vec<Event>)) -> Result<()> {
     let threads = arguments.threads.map(|n| n as usize);
-    let engine =
-        Engine::load(&arguments.model, EngineOptions { threads, ..EngineOptions::default() })?;
+    let options = EngineOptions { threads, dtype: arguments.dtype, ..EngineOptions::default() };
+    let engine = Engine::load(&arguments.model, options)?;
     let mut request = Request::new(&arguments.prompt);
     engine.generate(&request)?; // warm-up
     let mut generated = Vec::new();
@@ -72,7 +75,7 @@ fn run(arguments: &Arguments, report: fn(&Engine, &[Generated], Vec<Event>)) -> 
     let wall = start.elapsed();
     let (traced, events) = engine.trace(false, |engine| engine.generate(&request));
     traced?;
-    println!("{}", engine.device());
+    println!("{}, {}", engine.device(), engine.dtype());
     println!(
         "model {} {}, {} images after one warm-up, monotonic clock, {:.4} s an image",
         engine.name(),

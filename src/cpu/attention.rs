@@ -3,16 +3,16 @@
 //! Keys come in blocks of 64, queries in blocks of 32. For each pair of blocks: scores, the running
 //! maximum and sum of each query, and its running output, rescaled where the maximum grew (Dao et
 //! al., 2022). Scores are held transposed, `[keys, queries]`, so that a softmax runs down the lanes
-//! and never across them. f32 throughout from bf16 inputs, one rounding at the store. A query's
+//! and never across them. f32 throughout from bf16 or f32 inputs, one rounding at the store. A query's
 //! arithmetic does not depend on its block, its task or the level.
 
 use super::Cpu;
 use super::gemm::{Rows, Start, part, widen};
 use super::math;
-use super::memory::{Buffer, ViewMut, scratch};
+use super::memory::{Buffer, Float, ViewMut, scratch};
 use super::simd::{Kernel, LANES, Lanes};
 use crate::device::{Attention, Heads};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 use half::bf16;
 use std::ops::Range;
 
@@ -25,6 +25,20 @@ const CHUNK: usize = 8 * QUERIES;
 
 /// [`crate::device::Device::attention`].
 pub(super) fn attention(
+    cpu: &Cpu,
+    out: &mut Tensor<Buffer>,
+    q: Heads<'_, Buffer>,
+    k: Heads<'_, Buffer>,
+    v: Heads<'_, Buffer>,
+    sizes: Attention,
+) {
+    match out.dtype() {
+        DType::F32 => attention_of::<f32>(cpu, out, q, k, v, sizes),
+        _ => attention_of::<bf16>(cpu, out, q, k, v, sizes),
+    }
+}
+
+fn attention_of<T: Float>(
     cpu: &Cpu,
     out: &mut Tensor<Buffer>,
     q: Heads<'_, Buffer>,
@@ -54,7 +68,7 @@ pub(super) fn attention(
         ];
         scratch(sizes.iter().sum(), |memory| {
             let [query, output, state, key, value, scores] = split(memory, sizes);
-            cpu.level.run(Head {
+            cpu.level.run(Head::<T> {
                 q: Operand::new(&q, sequence * queries, head, head_dim),
                 k: Operand::new(&k, sequence * keys, head, head_dim),
                 v: Operand::new(&v, sequence * keys, head, head_dim),
@@ -89,13 +103,13 @@ fn split<const N: usize>(mut memory: &mut [f32], sizes: [usize; N]) -> [&mut [f3
 
 /// The rows of one head of one sequence within a wider tensor.
 #[derive(Clone, Copy)]
-struct Operand<'a> {
-    data: &'a [bf16],
+struct Operand<'a, T> {
+    data: &'a [T],
     stride: usize,
     head_dim: usize,
 }
 
-impl<'a> Operand<'a> {
+impl<'a, T: Float> Operand<'a, T> {
     fn new(heads: &Heads<'a, Buffer>, row: usize, head: usize, head_dim: usize) -> Self {
         let stride = heads.tensor.shape().last();
         let data = &heads.tensor.slice()[row * stride + heads.offset + head * head_dim..];
@@ -103,16 +117,16 @@ impl<'a> Operand<'a> {
     }
 
     #[inline(always)]
-    fn row(&self, i: usize) -> &'a [bf16] {
+    fn row(&self, i: usize) -> &'a [T] {
         &self.data[i * self.stride..][..self.head_dim]
     }
 }
 
 /// One task: some queries of one head of one sequence.
-struct Head<'a> {
-    q: Operand<'a>,
-    k: Operand<'a>,
-    v: Operand<'a>,
+struct Head<'a, T> {
+    q: Operand<'a, T>,
+    k: Operand<'a, T>,
+    v: Operand<'a, T>,
     out: ViewMut<'a>,
     at: usize,     // of the head's first output element
     stride: usize, // of output rows
@@ -129,7 +143,7 @@ struct Head<'a> {
     scores: &'a mut [f32], // [KEYS][32], then probabilities
 }
 
-impl Kernel for Head<'_> {
+impl<T: Float> Kernel for Head<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -164,8 +178,8 @@ impl Kernel for Head<'_> {
     }
 }
 
-impl Head<'_> {
-    /// Queries, widened and transposed; zero beyond the last.
+impl<T: Float> Head<'_, T> {
+    /// Queries in f32, transposed; zero beyond the last.
     #[inline(always)]
     fn load_queries<L: Lanes>(&mut self, l: L) {
         let head_dim = self.q.head_dim;
@@ -179,7 +193,7 @@ impl Head<'_> {
                 for (i, row) in tile[..count].iter_mut().enumerate() {
                     let query = &self.q.row(self.rows.start + first + i)[c..];
                     // SAFETY: `n` elements are left.
-                    *row = unsafe { l.load_bf16_first(query.as_ptr(), n) };
+                    *row = unsafe { T::load_first(l, query.as_ptr(), n) };
                 }
                 l.transpose(&mut tile);
                 for (j, &column) in tile[..n].iter().enumerate() {
@@ -214,7 +228,7 @@ impl Head<'_> {
         let queries = &self.query[block * QUERIES * head_dim..][..QUERIES * head_dim];
         let scores = (&mut *self.scores, QUERIES);
         // SAFETY: `key` holds these rows.
-        unsafe { key.multiply::<L, true>(l, (queries, QUERIES), scores, columns, Start::Zero) };
+        unsafe { key.multiply::<L, T>(l, (queries, QUERIES), scores, columns, Start::Zero) };
         if self.causal {
             // Key `first + j` is hidden from the queries before it.
             for (j, scores) in self.scores.chunks_exact_mut(QUERIES).take(keys).enumerate() {
@@ -247,7 +261,7 @@ impl Head<'_> {
         let output = (&mut self.output[block * QUERIES * width..], width);
         let start = Start::Scaled(&shrink);
         // SAFETY: `scores` holds a column for each of these rows.
-        unsafe { probabilities.multiply::<L, false>(l, (self.value, width), output, width, start) };
+        unsafe { probabilities.multiply::<L, f32>(l, (self.value, width), output, width, start) };
     }
 }
 

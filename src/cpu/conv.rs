@@ -1,18 +1,18 @@
-//! `conv2d`: the product of [`super::gemm`] over image rows that are widened, padded and (for `Up`)
+//! `conv2d`: the product of [`super::gemm`] over image rows that are copied or widened, padded and (for `Up`)
 //! doubled in scratch, so that neighbouring outputs of a line are a constant stride apart for every
 //! tap. Nothing the size of `im2col` is ever built.
 
 use super::Cpu;
 use super::gemm::{Block, Product, part, square_grid, widen};
-use super::memory::{Buffer, scratch};
+use super::memory::{Buffer, Float, scratch};
 use super::pack::Packed;
 use super::simd::{Kernel, Lanes};
 use crate::device::{Activation, Conv};
-use crate::tensor::{Matrix, Tensor};
+use crate::tensor::{DType, Matrix, Tensor};
 use half::bf16;
 use std::ops::Range;
 
-/// f32 of image rows widened at a time: half of a 2 MiB L2 cache.
+/// f32 of image rows at a time: half of a 2 MiB L2 cache.
 const BLOCK: usize = 1 << 18;
 /// Most output lines of a block.
 const LINES: usize = 16;
@@ -36,10 +36,26 @@ pub(super) fn conv2d(
         residual: residual.map(Tensor::view),
     };
     if geometry == Conv::Point {
-        return super::linear::multiply(cpu, product, x.slice(), rows);
+        return super::linear::multiply(cpu, product, x, rows);
     }
+    let size = (height, width);
+    match x.dtype() {
+        DType::F32 => multiply::<f32>(cpu, product, (x, x.slice()), geometry, size),
+        _ => multiply::<bf16>(cpu, product, (x, x.slice()), geometry, size),
+    }
+}
+
+/// All output lines, cut into a grid of tasks.
+fn multiply<T: Float>(
+    cpu: &Cpu,
+    product: Product<'_>,
+    (x, pixels): (&Tensor<Buffer>, &[T]),
+    geometry: Conv,
+    (height, width): (usize, usize),
+) {
+    let rows = x.dim(0) * height * width;
     let image = Image {
-        x: x.slice(),
+        x: pixels,
         size: (x.dim(1), x.dim(2)),
         channels: x.dim(3),
         geometry,
@@ -66,15 +82,15 @@ pub(super) fn conv2d(
 
 /// The input of a 3×3 convolution.
 #[derive(Clone, Copy)]
-struct Image<'a> {
-    x: &'a [bf16], // [b, h, w, c]
+struct Image<'a, T> {
+    x: &'a [T], // [b, h, w, c]
     size: (usize, usize),
     channels: usize,
     geometry: Conv,
     out: (usize, usize),
 }
 
-impl Image<'_> {
+impl<T: Float> Image<'_, T> {
     /// Pixels of a padded (and doubled) row.
     fn padded(&self) -> usize {
         match self.geometry {
@@ -104,7 +120,7 @@ impl Image<'_> {
         }
     }
 
-    /// Widens input row `y` of `image` into `row`, with its padding.
+    /// Input row `y` of `image` into `row`, with its padding.
     #[inline(always)]
     fn fill<L: Lanes>(&self, l: L, image: usize, y: isize, row: &mut [f32]) {
         let ((height, width), c) = (self.size, self.channels);
@@ -128,8 +144,8 @@ impl Image<'_> {
 }
 
 /// Some output lines by some panels.
-struct Task<'a> {
-    image: Image<'a>,
+struct Task<'a, T> {
+    image: Image<'a, T>,
     product: Product<'a>,
     lines: Range<usize>, // over all images
     panels: Range<usize>,
@@ -138,7 +154,7 @@ struct Task<'a> {
     memory: &'a mut [f32],
 }
 
-impl Kernel for Task<'_> {
+impl<T: Float> Kernel for Task<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -165,7 +181,7 @@ impl Kernel for Task<'_> {
             let starts = &starts[..count * 9];
             let block = Block { starts, stride, width, row: (index * height + y) * width };
             // SAFETY: `a` holds every padded row; tasks share no line and panel.
-            unsafe { product.block(l, block, panels.clone(), memory) };
+            unsafe { product.block::<L, T>(l, block, panels.clone(), memory) };
             first += count;
         }
     }

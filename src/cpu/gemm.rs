@@ -2,21 +2,21 @@
 //!
 //! `out[r, j] = activation(Σ_tap Σ_i a[r, tap, i]·w[j, tap, i] + bias[j]) (+ residual[r, j])`
 //!
-//! Both operands are bf16 widened to f32 in this thread's scratch: A once per block of rows, a panel
-//! of W (32 columns, a slice of the terms) once per block of A. Then the register tile of
-//! [`Rows::multiply`] does nothing but load, broadcast and fused multiply-add. A's rows lie a constant
+//! Both operands are f32, or bf16 widened to f32 in this thread's scratch: A (copied or widened) once per
+//! block of rows, a panel of W (32 columns, a slice of the terms) once per block of A. Then the register
+//! tile of [`Rows::multiply`] does nothing but load, broadcast and fused multiply-add. A's rows lie a constant
 //! stride apart, from one start per line and tap: a linear layer is one line with one tap, and a
 //! convolution's nine starts point into the same padded image rows.
 //!
-//! Each output is one f32 chain of exact products in the order (tap, i), whatever the tile, the
-//! slices or the partition, and is rounded once, at the store.
+//! Each output is one f32 chain of products (exact ones of bf16) in the order (tap, i), whatever the tile,
+//! the slices or the partition, and is rounded once, at the store.
 
 use super::math;
-use super::memory::{View, ViewMut};
+use super::memory::{Float, View, ViewMut};
 use super::pack::{PANEL, Packed};
 use super::simd::{Kernel, LANES, Lanes};
 use crate::device::{Activation, GATE};
-use half::bf16;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::{Ordering, compiler_fence};
 
@@ -58,13 +58,13 @@ impl Product<'_> {
         PANEL * (rows + TERMS.min(self.weight.taps * self.weight.k))
     }
 
-    /// A block of output rows, columns of `panels`.
+    /// A block of output rows, columns of `panels`; `T` is what the weights are stored as.
     ///
     /// # Safety
     /// `k` floats are readable at every row of A. The output rows lie in `out` (and `residual`), and
     /// no other task uses those columns of them.
     #[inline(always)]
-    pub(super) unsafe fn block<L: Lanes>(
+    pub(super) unsafe fn block<L: Lanes, T: Float>(
         &self,
         l: L,
         a: Block<'_>,
@@ -79,14 +79,15 @@ impl Product<'_> {
         let (step, length) = ((TERMS / k).clamp(1, taps), k.min(TERMS));
         for panel in panels {
             let width = self.weight.width(panel);
-            let weights = self.weight.panels_from(panel);
+            let weights = self.weight.panels_from::<T>(panel);
             for tap in (0..taps).step_by(step) {
                 for i in (0..k).step_by(length) {
                     let (taps_here, length) = (step.min(taps - tap), length.min(k - i));
                     let terms = (tap * k + i)..(tap * k + i + taps_here * length);
                     let (this, rest) = weights[terms.start * width..].split_at(terms.len() * width);
-                    widen(l, this, w);
+                    let w = T::widened(l, this, w);
                     let ahead = &rest[..rest.len().min(this.len())];
+                    let ahead: &[u8] = bytemuck::cast_slice(ahead);
                     for (line, starts) in a.starts.chunks_exact(taps).enumerate() {
                         let ahead = &ahead[part(ahead.len(), lines, line)];
                         let line = line * a.width;
@@ -103,9 +104,7 @@ impl Product<'_> {
                         let start = if terms.start == 0 { Start::Zero } else { Start::Sums };
                         let sums = &mut sums[line * PANEL..];
                         // SAFETY: the caller's.
-                        unsafe {
-                            a.multiply::<L, true>(l, (w, width), (sums, PANEL), width, start)
-                        };
+                        unsafe { a.multiply::<L, T>(l, (w, width), (sums, PANEL), width, start) };
                     }
                 }
             }
@@ -206,17 +205,17 @@ pub(super) struct Rows<'a> {
     pub(super) rows: usize,
     pub(super) k: usize,
     /// What will be read next, to be fetched from memory meanwhile.
-    pub(super) ahead: &'a [bf16],
+    pub(super) ahead: &'a [u8],
 }
 
 impl Rows<'_> {
     /// `out (+)= a·b`: b `[taps*k, columns]` and out `[rows, columns]` with their row strides,
-    /// `columns` whole vectors. `EXACT`: both operands came from bf16.
+    /// `columns` whole vectors. `T` is what both operands came from.
     ///
     /// # Safety
     /// A's rows are readable.
     #[inline(always)]
-    pub(super) unsafe fn multiply<L: Lanes, const EXACT: bool>(
+    pub(super) unsafe fn multiply<L: Lanes, T: Float>(
         &self,
         l: L,
         b: (&[f32], usize),
@@ -248,7 +247,7 @@ impl Rows<'_> {
                 unsafe {
                     let b = (b.0.as_ptr().add(c), b.1);
                     let out = (out.0.as_mut_ptr().add(rows.start * out.1 + c), out.1);
-                    a.tile::<L, EXACT>(l, b, out, vectors, start);
+                    a.tile::<L, T>(l, b, out, vectors, start);
                 }
             }
         }
@@ -259,7 +258,7 @@ impl Rows<'_> {
     /// # Safety
     /// The rows, `vectors` vectors of every row of B, and of as many rows of out, are there.
     #[inline(always)]
-    unsafe fn tile<L: Lanes, const EXACT: bool>(
+    unsafe fn tile<L: Lanes, T: Float>(
         &self,
         l: L,
         b: (*const f32, usize),
@@ -272,10 +271,10 @@ impl Rows<'_> {
                 match (self.rows, vectors) {
                     $(
                         ($r, 1) if $r <= L::ROWS => {
-                            l.call(Tile::<EXACT, $r, 1> { a: self, b, out, start })
+                            l.call(Tile::<T, $r, 1> { a: self, b, out, start, of: PhantomData })
                         }
                         ($r, 2) if $r <= L::ROWS && L::VECTORS == 2 => {
-                            l.call(Tile::<EXACT, $r, 2> { a: self, b, out, start })
+                            l.call(Tile::<T, $r, 2> { a: self, b, out, start, of: PhantomData })
                         }
                     )+
                     (rows, _) => unreachable!("a tile of {rows} rows and {vectors} vectors"),
@@ -287,14 +286,15 @@ impl Rows<'_> {
 }
 
 /// The micro-kernel: `R` rows by `V` vectors of sums, in registers from start to end.
-struct Tile<'a, const EXACT: bool, const R: usize, const V: usize> {
+struct Tile<'a, T, const R: usize, const V: usize> {
     a: &'a Rows<'a>,
     b: (*const f32, usize), // and row stride
     out: (*mut f32, usize), // and row stride
     start: Start<'a>,
+    of: PhantomData<T>,
 }
 
-impl<const EXACT: bool, const R: usize, const V: usize> Kernel for Tile<'_, EXACT, R, V> {
+impl<T: Float, const R: usize, const V: usize> Kernel for Tile<'_, T, R, V> {
     type Output = ();
 
     #[inline(always)]
@@ -332,7 +332,7 @@ impl<const EXACT: bool, const R: usize, const V: usize> Kernel for Tile<'_, EXAC
                     for (r, sums) in sums.iter_mut().enumerate() {
                         let x = l.splat(*a[r / 3].add(r % 3 * stride));
                         for (sum, w) in sums.iter_mut().zip(w) {
-                            *sum = if EXACT { l.dot(x, w, *sum) } else { l.mul_add(x, w, *sum) };
+                            *sum = if T::EXACT { l.dot(x, w, *sum) } else { l.mul_add(x, w, *sum) };
                         }
                     }
                     // Keeps the loads of different steps apart: gathered, they spill the sums.
@@ -356,15 +356,15 @@ impl<const EXACT: bool, const R: usize, const V: usize> Kernel for Tile<'_, EXAC
     }
 }
 
-/// Widens `x` to the start of `out`.
+/// `x` in f32, to the start of `out`.
 #[inline(always)]
-pub(super) fn widen<L: Lanes>(l: L, x: &[bf16], out: &mut [f32]) {
+pub(super) fn widen<L: Lanes, T: Float>(l: L, x: &[T], out: &mut [f32]) {
     assert!(x.len() <= out.len());
     for i in (0..x.len()).step_by(LANES) {
         let n = x.len() - i;
         // SAFETY: within both slices.
         unsafe {
-            let v = l.load_bf16_first(x.as_ptr().add(i), n);
+            let v = T::load_first(l, x.as_ptr().add(i), n);
             l.store_first(out.as_mut_ptr().add(i), n, v);
         }
     }

@@ -2,16 +2,23 @@
 
 use super::Cpu;
 use super::gemm::part;
-use super::memory::{Buffer, Parts};
+use super::memory::{Buffer, Float, Parts};
 use super::simd::{Kernel, Lanes};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 use half::bf16;
 
 /// [`crate::device::Device::load_rgb8`].
 pub(super) fn load_rgb8(cpu: &Cpu, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) {
+    match out.dtype() {
+        DType::F32 => load_as::<f32>(cpu, out, x),
+        _ => load_as::<bf16>(cpu, out, x),
+    }
+}
+
+fn load_as<T: Float>(cpu: &Cpu, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) {
     let pixels = x.shape().rows();
     let tasks = cpu.tasks(pixels, 4);
-    let (out, x) = (Parts::new(out.slice_mut::<bf16>()), x.slice::<u8>());
+    let (out, x) = (Parts::new(out.slice_mut::<T>()), x.slice::<u8>());
     cpu.parallel(tasks, |task| {
         let rows = part(pixels, tasks, task);
         // SAFETY: one part a task.
@@ -32,19 +39,19 @@ pub(super) fn to_rgb8(cpu: &Cpu, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) {
     });
 }
 
-struct FromRgb<'a> {
-    out: &'a mut [bf16],
+struct FromRgb<'a, T> {
+    out: &'a mut [T],
     x: &'a [u8],
 }
 
-impl Kernel for FromRgb<'_> {
+impl<T: Float> Kernel for FromRgb<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, _: L) {
         for (out, x) in self.out.as_chunks_mut::<4>().0.iter_mut().zip(self.x.as_chunks::<3>().0) {
-            let [r, g, b] = x.map(|x| bf16::from_f32(f32::from(x) / 255.0));
-            *out = [r, g, b, bf16::ZERO];
+            let [r, g, b] = x.map(|x| T::round(f32::from(x) / 255.0));
+            *out = [r, g, b, T::round(0.0)];
         }
     }
 }

@@ -1,16 +1,16 @@
-//! `linear` and `linear_add`: blocks of input rows, widened once, against all panels.
+//! `linear` and `linear_add`: blocks of input rows, copied or widened once, against all panels.
 
 use super::Cpu;
 use super::gemm::{Block, Product, grid, part, widen};
-use super::memory::{Buffer, scratch};
+use super::memory::{Buffer, Float, scratch};
 use super::pack::Packed;
 use super::simd::{Kernel, LANES, Lanes};
 use crate::device::Activation;
-use crate::tensor::{Matrix, Tensor};
+use crate::tensor::{DType, Matrix, Tensor};
 use half::bf16;
 use std::ops::Range;
 
-/// f32 of A widened at a time: half of a 2 MiB L2 cache, beside the weights that stream through.
+/// f32 of A at a time: half of a 2 MiB L2 cache, beside the weights that stream through.
 const BLOCK: usize = 1 << 17;
 
 /// [`crate::device::Device::linear`].
@@ -24,7 +24,7 @@ pub(super) fn linear(
     let (rows, columns) = (out.shape().rows(), out.shape().last());
     let (weight, out) = (&weight.packed, out.view_mut());
     let product = Product { weight, out, columns, activation, residual: None };
-    multiply(cpu, product, x.slice(), rows);
+    multiply(cpu, product, x, rows);
 }
 
 /// [`crate::device::Device::linear_add`].
@@ -43,11 +43,18 @@ pub(super) fn linear_add(
         activation: Activation::None,
         residual: Some(out.as_view()),
     };
-    multiply(cpu, product, x.slice(), rows);
+    multiply(cpu, product, x, rows);
 }
 
 /// All output rows, cut into a grid of tasks.
-pub(super) fn multiply(cpu: &Cpu, product: Product<'_>, x: &[bf16], rows: usize) {
+pub(super) fn multiply(cpu: &Cpu, product: Product<'_>, x: &Tensor<Buffer>, rows: usize) {
+    match x.dtype() {
+        DType::F32 => multiply_of::<f32>(cpu, product, x.slice(), rows),
+        _ => multiply_of::<bf16>(cpu, product, x.slice(), rows),
+    }
+}
+
+fn multiply_of<T: Float>(cpu: &Cpu, product: Product<'_>, x: &[T], rows: usize) {
     let k = product.weight.k;
     let panels = product.weight.panels();
     let (down, across) = grid(cpu.threads(), product.flops(rows), rows, panels);
@@ -63,23 +70,23 @@ pub(super) fn multiply(cpu: &Cpu, product: Product<'_>, x: &[bf16], rows: usize)
     });
 }
 
-/// f32 from one widened row to the next: not a power of two, or a tile's rows would share a cache
+/// f32 from one row in scratch to the next: not a power of two, or a tile's rows would share a cache
 /// set.
 fn stride(k: usize) -> usize {
     k.next_multiple_of(LANES) + LANES
 }
 
 /// Some rows by some panels.
-struct Task<'a> {
+struct Task<'a, T> {
     product: Product<'a>,
-    x: &'a [bf16], // [rows, k]
+    x: &'a [T], // [rows, k]
     rows: Range<usize>,
     panels: Range<usize>,
     a: &'a mut [f32], // [block, stride]
     memory: &'a mut [f32],
 }
 
-impl Kernel for Task<'_> {
+impl<T: Float> Kernel for Task<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -94,7 +101,7 @@ impl Kernel for Task<'_> {
             }
             let block = Block { starts: &[a.as_ptr()], stride, width, row };
             // SAFETY: `a` holds these rows; tasks share no row and panel.
-            unsafe { product.block(l, block, panels.clone(), memory) };
+            unsafe { product.block::<L, T>(l, block, panels.clone(), memory) };
         }
     }
 }

@@ -26,7 +26,7 @@ pub use simd::Simd;
 
 use crate::device::*;
 use crate::error::{Error, Result};
-use crate::tensor::{Matrix, Tensor};
+use crate::tensor::{DType, Matrix, Tensor};
 
 /// The host's cores.
 pub struct Cpu {
@@ -95,6 +95,10 @@ impl Device for Cpu {
         let model = model.unwrap_or_else(|| std::env::consts::ARCH.to_owned());
         let s = if self.threads() == 1 { "" } else { "s" };
         format!("{model}, {} thread{s}, {}", self.threads(), self.level.name())
+    }
+
+    fn supports(dtype: DType) -> bool {
+        matches!(dtype, DType::F32 | DType::BF16)
     }
 
     fn alloc(&self, bytes: usize) -> Result<Buffer> {

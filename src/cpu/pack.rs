@@ -1,15 +1,15 @@
 //! Weights in the order the matrix product streams them.
 
-use super::memory::Buffer;
+use super::memory::{Buffer, Float};
 use super::simd::LANES;
 use crate::device::HostMatrix;
 use crate::error::Result;
-use half::bf16;
+use crate::tensor::Floats;
 
 /// Output columns of a panel.
 pub(super) const PANEL: usize = 2 * LANES;
 
-/// A weight matrix `[n, taps, k]` as panels of 32 output columns: bf16 `[n/32][taps*k][32]`, zero
+/// A weight matrix `[n, taps, k]` as panels of 32 output columns: `[n/32][taps*k][32]`, zero
 /// beyond `n`. The last panel has 16 columns where those suffice.
 #[derive(Debug)]
 pub struct Packed {
@@ -28,14 +28,27 @@ impl Packed {
     pub(super) fn new(matrix: &HostMatrix<'_>) -> Result<Packed> {
         let HostMatrix { weight, bias, rows: n, cols: k, taps } = matrix;
         let (n, k, taps) = (*n, *k, *taps);
-        let terms = taps * k;
         let columns = n.next_multiple_of(LANES);
-        let mut packed =
-            Packed { panels: Buffer::zeroed(columns * terms * 2)?, bias: None, n, k, taps };
-        for index in 0..packed.panels() {
-            let width = packed.width(index);
+        let panels = Buffer::zeroed(columns * taps * k * weight.dtype().size())?;
+        let mut packed = Packed { panels, bias: None, n, k, taps };
+        match weight {
+            Floats::F32(weight) => packed.fill(weight),
+            Floats::BF16(weight) => packed.fill(weight),
+        }
+        if let Some(bias) = bias {
+            let mut padded = bias.clone();
+            padded.resize(columns, 0.0);
+            packed.bias = Some(Buffer::of(&padded)?);
+        }
+        Ok(packed)
+    }
+
+    fn fill<T: Float>(&mut self, weight: &[T]) {
+        let (n, terms) = (self.n, self.taps * self.k);
+        for index in 0..self.panels() {
+            let width = self.width(index);
             let start = index * PANEL * terms;
-            let all: &mut [bf16] = bytemuck::cast_slice_mut(packed.panels.bytes_mut());
+            let all: &mut [T] = bytemuck::cast_slice_mut(self.panels.bytes_mut());
             let panel = &mut all[start..start + width * terms];
             let rows = weight[start.min(n * terms)..].chunks_exact(terms).take(width);
             for (column, row) in rows.enumerate() {
@@ -44,12 +57,6 @@ impl Packed {
                 }
             }
         }
-        if let Some(bias) = bias {
-            let mut padded = bias.clone();
-            padded.resize(columns, 0.0);
-            packed.bias = Some(Buffer::of(&padded)?);
-        }
-        Ok(packed)
     }
 
     /// How many panels.
@@ -63,7 +70,7 @@ impl Packed {
     }
 
     /// A panel, `[taps*k, width]`, and what follows it.
-    pub(super) fn panels_from(&self, panel: usize) -> &[bf16] {
+    pub(super) fn panels_from<T: Float>(&self, panel: usize) -> &[T] {
         &self.panels.as_slice()[panel * PANEL * self.taps * self.k..]
     }
 

@@ -111,7 +111,7 @@ pub(super) trait Lanes: Copy {
     fn call<K: Kernel>(self, kernel: K) -> K::Output;
 
     /// Asks for the cache line at `p`.
-    fn prefetch(self, _: *const bf16) {}
+    fn prefetch(self, _: *const u8) {}
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F32;
     /// Lanes `p[..16]`.

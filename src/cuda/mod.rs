@@ -41,7 +41,7 @@ use cudarc::driver::{result, sys};
 
 use crate::device::*;
 use crate::error::{Error, Result};
-use crate::tensor::{Matrix, Tensor};
+use crate::tensor::{DType, Matrix, Tensor};
 use arena::Arena;
 pub use arena::Buffer;
 use driver::{Driver, Image};
@@ -256,6 +256,10 @@ impl Device for Cuda {
         }
     }
 
+    fn supports(dtype: DType) -> bool {
+        dtype == DType::BF16
+    }
+
     fn alloc(&self, bytes: usize) -> Result<Buffer> {
         self.host_work("an allocation");
         self.arena.alloc(bytes)
@@ -313,15 +317,14 @@ impl Device for Cuda {
     }
 
     fn pack(&self, weight: HostMatrix<'_>) -> Result<Packed> {
-        let padded = pack::padded(&weight);
-        let rows: &[u8] = bytemuck::cast_slice(padded.as_deref().unwrap_or(&weight.weight));
+        let rows = pack::rows(&weight)?;
         let upload = |bytes: &[u8]| {
             let mut buffer = self.arena.alloc(bytes.len())?;
             self.write(&mut buffer, bytes)?;
             Ok(buffer)
         };
         let bias = weight.bias.as_deref().map(|bias| upload(bytemuck::cast_slice(bias)));
-        Ok(Packed { weight: upload(rows)?, bias: bias.transpose()? })
+        Ok(Packed { weight: upload(bytemuck::cast_slice(&rows))?, bias: bias.transpose()? })
     }
 
     fn embed(

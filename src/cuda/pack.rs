@@ -2,6 +2,10 @@
 
 use super::arena::Buffer;
 use crate::device::HostMatrix;
+use crate::error::{Error, Result};
+use crate::tensor::Floats;
+use half::bf16;
+use std::borrow::Cow;
 
 /// Elements of a 16-byte piece of bf16.
 pub(super) const PIECE: usize = 8;
@@ -20,15 +24,19 @@ impl Packed {
     }
 }
 
-/// The padded rows of a matrix, where they differ from the rows as they are.
-pub(super) fn padded(matrix: &HostMatrix<'_>) -> Option<Vec<half::bf16>> {
+/// The rows of a matrix, padded.
+pub(super) fn rows<'a>(matrix: &'a HostMatrix<'_>) -> Result<Cow<'a, [bf16]>> {
+    let Floats::BF16(values) = &matrix.weight else {
+        let problem = "has kernels for bf16 only; choose bf16, or the processor".into();
+        return Err(Error::Device { device: "cuda".into(), problem });
+    };
     let (k, kp) = (matrix.cols, matrix.cols.next_multiple_of(PIECE));
     if k == kp {
-        return None;
+        return Ok(Cow::Borrowed(values));
     }
-    let mut rows = vec![half::bf16::ZERO; matrix.rows * matrix.taps * kp];
-    for (to, from) in rows.chunks_exact_mut(kp).zip(matrix.weight.chunks_exact(k)) {
+    let mut rows = vec![bf16::ZERO; matrix.rows * matrix.taps * kp];
+    for (to, from) in rows.chunks_exact_mut(kp).zip(values.chunks_exact(k)) {
         to[..k].copy_from_slice(from);
     }
-    Some(rows)
+    Ok(rows.into())
 }

@@ -25,16 +25,7 @@ pub fn stacked<D: Device>(
     [rows, cols]: [usize; 2],
     bias: bool,
 ) -> Result<Matrix<D::Packed>> {
-    let matrix = weights.matrices(names, [rows, cols], bias)?;
-    let total = rows * names.len();
-    Ok(Matrix {
-        packed: device.pack(matrix)?,
-        rows: total,
-        cols,
-        taps: 1,
-        dtype: DType::BF16,
-        has_bias: bias,
-    })
+    ops::pack(device, weights.matrices(names, [rows, cols], bias)?)
 }
 
 /// Reads `name.weight` and `name.bias`, f32 `[channels]`.
@@ -66,19 +57,21 @@ pub struct Width {
     pub mlp: usize,
     /// Added to the variance in LayerNorm.
     pub epsilon: f32,
+    /// What lies between two verbs: bf16 or f32.
+    pub dtype: DType,
 }
 
 /// Buffers of one forward over at most `rows` rows, laid out once.
 pub struct Scratch<D: Device> {
     /// Residual stream, f32 `[rows, hidden]`.
     pub x: Tensor<D::Buffer>,
-    /// Normalised input of a block, bf16 `[rows, hidden]`.
+    /// Normalised input of a block, float `[rows, hidden]`.
     pub normed: Tensor<D::Buffer>,
-    /// Queries, keys and values, bf16 `[rows, 3*hidden]`.
+    /// Queries, keys and values, float `[rows, 3*hidden]`.
     pub qkv: Tensor<D::Buffer>,
-    /// Attention output, bf16 `[rows, hidden]`.
+    /// Attention output, float `[rows, hidden]`.
     pub attended: Tensor<D::Buffer>,
-    /// MLP activations, bf16 `[rows, mlp]`.
+    /// MLP activations, float `[rows, mlp]`.
     pub mlp: Tensor<D::Buffer>,
     width: Width,
 }
@@ -86,13 +79,13 @@ pub struct Scratch<D: Device> {
 impl<D: Device> Scratch<D> {
     /// Buffers for `rows` rows.
     pub fn new(device: &D, rows: usize, width: Width) -> Result<Self> {
-        let hidden = width.hidden;
+        let Width { hidden, dtype, .. } = width;
         Ok(Scratch {
             x: device.zeros(DType::F32, [rows, hidden])?,
-            normed: device.zeros(DType::BF16, [rows, hidden])?,
-            qkv: device.zeros(DType::BF16, [rows, 3 * hidden])?,
-            attended: device.zeros(DType::BF16, [rows, hidden])?,
-            mlp: device.zeros(DType::BF16, [rows, width.mlp])?,
+            normed: device.zeros(dtype, [rows, hidden])?,
+            qkv: device.zeros(dtype, [rows, 3 * hidden])?,
+            attended: device.zeros(dtype, [rows, hidden])?,
+            mlp: device.zeros(dtype, [rows, width.mlp])?,
             width,
         })
     }
@@ -166,7 +159,7 @@ impl<D: Device> SelfAttention<D> {
 
 /// Keys and values of the cross-attention context of one layer: constant for one image.
 pub struct ContextKv<D: Device> {
-    /// bf16 `[batch*keys, 2*hidden]`: keys, then values.
+    /// Float `[batch*keys, 2*hidden]`: keys, then values.
     pub kv: Tensor<D::Buffer>,
     /// Rows reserved for one sequence.
     pub keys: usize,
@@ -197,7 +190,7 @@ impl<D: Device> CrossAttention<D> {
         })
     }
 
-    /// Keys and values of `context` bf16 `[batch*keys, hidden]`, once per image.
+    /// Keys and values of `context` float `[batch*keys, hidden]`, once per image.
     pub fn context(
         &self,
         device: &D,
@@ -205,7 +198,7 @@ impl<D: Device> CrossAttention<D> {
         keys: usize,
         lengths: [usize; 2],
     ) -> Result<ContextKv<D>> {
-        let mut kv = device.zeros(DType::BF16, [context.shape().rows(), self.kv.rows])?;
+        let mut kv = device.zeros(context.dtype(), [context.shape().rows(), self.kv.rows])?;
         ops::linear(device, &mut kv, context, &self.kv, Activation::None)?;
         Ok(ContextKv { kv, keys, lengths })
     }

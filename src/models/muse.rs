@@ -16,7 +16,7 @@ use std::mem;
 
 /// Text states of one image: the conditional sequence, then the unconditional or negative one.
 pub struct Text<D: Device> {
-    /// bf16 `[batch*longest, text_size]`, each sequence padded to the longest.
+    /// Float `[batch*longest, text_size]`, each sequence padded to the longest.
     pub states: Tensor<D::Buffer>,
     /// Rows of each sequence that exist.
     pub lengths: [usize; 2],
@@ -37,7 +37,7 @@ struct CoarseBlock<D: Device> {
 
 /// The coarse encoder of super-res.
 struct Coarse<D: Device> {
-    token_embedding: Tensor<D::Buffer>,    // bf16 [codebook, hidden]
+    token_embedding: Tensor<D::Buffer>,    // float [codebook, hidden]
     position_embedding: Tensor<D::Buffer>, // f32 [cells, hidden]
     blocks: Vec<CoarseBlock<D>>,
     final_norm: Norm<D::Buffer>,
@@ -51,7 +51,7 @@ pub struct Muse<D: Device> {
     width: Width,
     codebook: usize,
     positions: usize,
-    token_embedding: Tensor<D::Buffer>, // bf16 [codebook + 1, hidden]; the last row is [MASK]
+    token_embedding: Tensor<D::Buffer>, // float [codebook + 1, hidden]; the last row is [MASK]
     position_embedding: Tensor<D::Buffer>, // f32 [positions, hidden]
     text_projection: Matrix<D::Packed>, // [hidden, text_size]
     blocks: Vec<Block<D>>,
@@ -69,6 +69,7 @@ impl<D: Device> Muse<D> {
             heads: config.num_heads,
             mlp: config.mlp_size,
             epsilon: config.layer_norm_eps,
+            dtype: w.activations(),
         };
         let (hidden, codebook) = (width.hidden, config.codebook_size);
         let positions = config.grid[0] * config.grid[1];
@@ -126,10 +127,10 @@ impl<D: Device> Muse<D> {
         text: &Text<D>,
         coarse_tokens: Option<&Tensor<D::Buffer>>,
     ) -> Result<Prepared<'a, D>> {
-        let Width { hidden, .. } = self.width;
+        let Width { hidden, dtype, .. } = self.width;
         let batch = text.batch;
         let longest = text.states.shape().rows() / batch;
-        let mut projected = device.zeros(DType::BF16, [batch * longest, hidden])?;
+        let mut projected = device.zeros(dtype, [batch * longest, hidden])?;
         ops::linear(device, &mut projected, &text.states, &self.text_projection, Activation::None)?;
 
         // Super-res (§2.4): the context is the coarse states, then the text.
@@ -139,7 +140,7 @@ impl<D: Device> Muse<D> {
         };
         let cells = coarse.as_ref().map_or(0, |states| states.shape().rows());
         let keys = cells + longest;
-        let mut context = device.zeros(DType::BF16, [batch * keys, hidden])?;
+        let mut context = device.zeros(dtype, [batch * keys, hidden])?;
         for b in 0..batch {
             if let Some(states) = &coarse {
                 ops::copy_rows(device, &mut context, b * keys, states, 0, cells)?;
@@ -266,7 +267,7 @@ impl<D: Device> Coarse<D> {
         self.blocks.get(i).map_or(&self.final_norm, |block| &block.attention.norm)
     }
 
-    /// Coarse states, bf16 `[cells, hidden]`.
+    /// Coarse states, float `[cells, hidden]`.
     fn encode(
         &self,
         device: &D,

@@ -10,12 +10,13 @@ struct Case {
     sizes: Attention,
     together: bool, // q, k and v are columns of one tensor, as self-attention packs them
     scale: f32,     // of queries and keys
+    dtype: DType,
 }
 
 fn case(batch: usize, heads: usize, head_dim: usize, queries: usize, keys: usize) -> Case {
     let sizes =
         Attention { batch, heads, head_dim, queries, keys, lengths: [keys; 2], causal: false };
-    Case { sizes, together: queries == keys, scale: 1.0 }
+    Case { sizes, together: queries == keys, scale: 1.0, dtype: DType::BF16 }
 }
 
 fn cases() -> Vec<Case> {
@@ -51,6 +52,9 @@ fn cases() -> Vec<Case> {
     // A softmax that is all but a maximum, and one that is all but a mean.
     cases.push(Case { scale: 30.0, ..case(1, 2, 64, 29, 90) });
     cases.push(Case { scale: 1e-3, ..case(1, 2, 64, 29, 90) });
+    let f32s = cases.iter().filter(|case| case.sizes.heads < 4);
+    let f32s: Vec<Case> = f32s.map(|case| Case { dtype: DType::F32, ..*case }).collect();
+    cases.extend(f32s);
     cases
 }
 
@@ -82,23 +86,25 @@ pub(super) fn causal_attention<D: Device>(judge: &mut Judge<'_, D>) -> Checked<(
 
 fn run<D: Device>(judge: &mut Judge<'_, D>, cases: Vec<Case>) -> Checked<()> {
     for case in cases {
-        let Case { sizes, together, scale } = case;
+        let Case { sizes, together, scale, dtype } = case;
         let Attention { batch, heads, head_dim, queries, keys, lengths, causal } = sizes;
         let width = heads * head_dim;
         let mut random = Random((queries * 1009 + keys * 31 + head_dim) as u64);
-        let mut q = random.halves(batch * queries * width, scale);
-        let mut k = random.halves(batch * keys * width, scale);
-        let mut v = random.halves(batch * keys * width, 1.0);
+        let mut q = random.values(batch * queries * width, scale, dtype);
+        let mut k = random.values(batch * keys * width, scale, dtype);
+        let mut v = random.values(batch * keys * width, 1.0, dtype);
         for (sequence, &length) in lengths[..batch].iter().enumerate() {
             // What is masked must not be read into anything.
             for row in length..keys {
                 let at = (sequence * keys + row) * width;
-                k[at..at + width].fill(half::bf16::NAN);
-                v[at..at + width].fill(half::bf16::NAN);
+                k[at..at + width].fill(f32::NAN);
+                v[at..at + width].fill(f32::NAN);
             }
         }
         if scale == 1.0 {
-            q[0] = half::bf16::from_f32(300.0);
+            // In f32 in every row: one could be lucky enough to make the naive error next to nothing.
+            let rows = if dtype == DType::F32 { batch * queries } else { 1 };
+            q.iter_mut().step_by(width).take(rows).for_each(|q| *q = 300.0);
         }
         let packed: Vec<_> = q
             .chunks(width)
@@ -106,18 +112,18 @@ fn run<D: Device>(judge: &mut Judge<'_, D>, cases: Vec<Case>) -> Checked<()> {
             .flat_map(|(q, (k, v))| [q, k, v].concat())
             .collect();
 
-        let got = everywhere!(judge, case, |device| {
-            let mut out = output::<half::bf16, _>(device, [batch * queries, width])?;
+        let got = everywhere!(judge, case, dtype, |device| {
+            let mut out = float_output(device, dtype, [batch * queries, width])?;
             let y = &mut out.tensor;
             if together {
-                let all = input(device, &packed, [batch * queries, 3 * width])?;
+                let all = float_input(device, &packed, dtype, [batch * queries, 3 * width])?;
                 let [q, k, v] =
                     [0, width, 2 * width].map(|offset| Heads { tensor: &all.tensor, offset });
                 ops::attention(device, y, q, k, v, sizes)?;
             } else {
-                let q = input(device, &q, [batch * queries, width])?;
-                let k = input(device, &k, [batch * keys, width])?;
-                let v = input(device, &v, [batch * keys, width])?;
+                let q = float_input(device, &q, dtype, [batch * queries, width])?;
+                let k = float_input(device, &k, dtype, [batch * keys, width])?;
+                let v = float_input(device, &v, dtype, [batch * keys, width])?;
                 let [q, k, v] = [&q, &k, &v].map(|x| Heads { tensor: &x.tensor, offset: 0 });
                 ops::attention(device, y, q, k, v, sizes)?;
             }
@@ -131,16 +137,16 @@ fn run<D: Device>(judge: &mut Judge<'_, D>, cases: Vec<Case>) -> Checked<()> {
             let length = lengths[sequence].min(seen);
             for head in 0..heads {
                 let q = &q[row * width + head * head_dim..][..head_dim];
-                let key = |x: &[half::bf16], j: usize, c: usize| {
+                let key = |x: &[f32], j: usize, c: usize| {
                     x[(sequence * keys + j) * width + head * head_dim + c]
                 };
                 let root = (head_dim as f64).sqrt();
                 let (mut exact, mut single) = (Vec::new(), Vec::new());
                 for j in 0..length {
                     let (mut s, mut t) = (0.0f64, 0.0f32);
-                    for (c, q) in q.iter().enumerate() {
-                        s += q.to_f64() * key(&k, j, c).to_f64();
-                        t += q.to_f32() * key(&k, j, c).to_f32();
+                    for (c, &q) in q.iter().enumerate() {
+                        s += f64::from(q) * f64::from(key(&k, j, c));
+                        t += q * key(&k, j, c);
                     }
                     exact.push(s / root);
                     single.push(t * (1.0 / root as f32));
@@ -151,14 +157,14 @@ fn run<D: Device>(judge: &mut Judge<'_, D>, cases: Vec<Case>) -> Checked<()> {
                 let single: Vec<f32> = single.iter().map(|s| (s - most).exp()).collect();
                 let (total, total32) = (exact.iter().sum::<f64>(), single.iter().sum::<f32>());
                 for c in 0..head_dim {
-                    let y = (0..length).map(|j| exact[j] * key(&v, j, c).to_f64()).sum::<f64>();
-                    let z = (0..length).map(|j| single[j] * key(&v, j, c).to_f32()).sum::<f32>();
+                    let y = (0..length).map(|j| exact[j] * f64::from(key(&v, j, c))).sum::<f64>();
+                    let z = (0..length).map(|j| single[j] * key(&v, j, c)).sum::<f32>();
                     exactly.push(y / total);
-                    naive.push(stored(z / total32, DType::BF16));
+                    naive.push(stored(z / total32, dtype));
                 }
             }
         }
-        judge.check_both(case, &got, &exactly, &naive, DType::BF16);
+        judge.check_both(case, &got, &exactly, &naive, dtype);
     }
     Ok(())
 }

@@ -10,7 +10,8 @@ struct Case {
     geometry: Conv,
     size: (usize, usize, usize, usize), // batch, height, width, channels
     out: usize,                         // channels
-    dtype: DType,
+    dtype: DType,                       // of the output
+    of: DType,                          // of all else
     residual: bool,
     bias: bool,
 }
@@ -30,36 +31,41 @@ fn cases() -> Vec<Case> {
         for (i, (size, out)) in sizes.into_iter().enumerate() {
             let (dtype, residual) =
                 [(DType::BF16, false), (DType::BF16, true), (DType::F32, false)][i % 3];
-            cases.push(Case { geometry, size, out, dtype, residual, bias: i % 2 == 0 });
+            let of = DType::BF16;
+            cases.push(Case { geometry, size, out, dtype, of, residual, bias: i % 2 == 0 });
         }
     }
     // Odd heights and widths, where the geometry allows them; and one pixel.
     for geometry in [Conv::Point, Conv::Same, Conv::Up] {
         for size in [(1, 1, 1, 7), (2, 5, 3, 2), (1, 3, 29, 15)] {
             let dtype = DType::BF16;
-            cases.push(Case { geometry, size, out: 9, dtype, residual: true, bias: true });
+            let of = DType::BF16;
+            cases.push(Case { geometry, size, out: 9, dtype, of, residual: true, bias: true });
         }
     }
+    let f32s = cases.iter().map(|case| Case { of: DType::F32, dtype: DType::F32, ..*case });
+    let f32s: Vec<Case> = f32s.collect();
+    cases.extend(f32s);
     cases
 }
 
 pub(super) fn conv2d<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
     for case in cases() {
-        let Case { geometry, size: (batch, height, width, c), out: n, dtype, residual, bias } =
+        let Case { geometry, size: (batch, height, width, c), out: n, dtype, of, residual, bias } =
             case;
         let (rows, columns) = (geometry.output(height), geometry.output(width));
         let taps = geometry.taps();
         let mut random = Random((height * 997 + width * 31 + c) as u64);
-        let x = random.halves(batch * height * width * c, 1.0);
-        let w = random.halves(n * taps * c, 1.0 / ((taps * c) as f32).sqrt());
+        let x = random.values(batch * height * width * c, 1.0, of);
+        let w = random.values(n * taps * c, 1.0 / ((taps * c) as f32).sqrt(), of);
         let b = random.floats(n, 1.0);
-        let add = random.halves(batch * rows * columns * n, 1.0);
+        let add = random.values(batch * rows * columns * n, 1.0, of);
 
-        let got = everywhere!(judge, case, |device| {
-            let x = input(device, &x, [batch, height, width, c])?;
-            let add = input(device, &add, [batch, rows, columns, n])?;
+        let got = everywhere!(judge, case, of, |device| {
+            let x = float_input(device, &x, of, [batch, height, width, c])?;
+            let add = float_input(device, &add, of, [batch, rows, columns, n])?;
             let matrix = HostMatrix {
-                weight: (&w).into(),
+                weight: of_dtype(&w, of),
                 bias: bias.then(|| b.clone()),
                 rows: n,
                 cols: c,
@@ -73,7 +79,7 @@ pub(super) fn conv2d<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
         });
 
         let (mut exactly, mut naive) = (Vec::new(), Vec::new());
-        for (i, add) in add.iter().enumerate() {
+        for (i, &add) in add.iter().enumerate() {
             let (pixel, j) = (i / n, i % n);
             let (image, oy, ox) = (pixel / columns / rows, pixel / columns % rows, pixel % columns);
             let (mut exact, mut sum) = (0.0f64, 0.0f32);
@@ -101,8 +107,8 @@ pub(super) fn conv2d<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
                 let at = ((image * height + y as usize) * width + x_ as usize) * c;
                 for channel in 0..c {
                     let (a, w) = (x[at + channel], w[(j * taps + tap) * c + channel]);
-                    exact += a.to_f64() * w.to_f64();
-                    sum += a.to_f32() * w.to_f32();
+                    exact += f64::from(a) * f64::from(w);
+                    sum += a * w;
                 }
             }
             if bias {
@@ -110,8 +116,8 @@ pub(super) fn conv2d<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
                 sum += b[j];
             }
             if residual {
-                exact += add.to_f64();
-                sum += add.to_f32();
+                exact += f64::from(add);
+                sum += add;
             }
             exactly.push(exact);
             naive.push(stored(sum, dtype));

@@ -3,22 +3,24 @@
 use super::judge::*;
 use crate::device::Device;
 use crate::ops;
-use half::bf16;
+use crate::tensor::DType;
 
 pub(super) fn load_rgb8<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
     let x: Vec<u8> = (0..256 * 3).map(|i| (i * 7 % 256) as u8).collect();
-    let got = everywhere!(judge, "load_rgb8", |device| {
-        let x = input(device, &x, [2, 128, 3])?;
-        let mut y = output::<bf16, _>(device, [1, 2, 128, 4])?;
-        ops::load_rgb8(device, &mut y.tensor, &x.tensor)?;
-        y.read::<bf16>(device)?.into_iter().map(bf16::to_bits).collect()
-    });
-    let expected: Vec<u16> = x
-        .chunks(3)
-        .flat_map(|x| [x[0], x[1], x[2], 0])
-        .map(|x| bf16::from_f32(f32::from(x) / 255.0).to_bits())
-        .collect();
-    judge.exactly("load_rgb8", &got, &expected);
+    for dtype in [DType::BF16, DType::F32] {
+        let got = everywhere!(judge, dtype, dtype, |device| {
+            let x = input(device, &x, [2, 128, 3])?;
+            let mut y = float_output(device, dtype, [1, 2, 128, 4])?;
+            ops::load_rgb8(device, &mut y.tensor, &x.tensor)?;
+            bits(&y.floats(device)?)
+        });
+        let expected: Vec<f32> = x
+            .chunks(3)
+            .flat_map(|x| [x[0], x[1], x[2], 0])
+            .map(|x| stored(f32::from(x) / 255.0, dtype))
+            .collect();
+        judge.exactly(dtype, &got, &bits(&expected));
+    }
     Ok(())
 }
 

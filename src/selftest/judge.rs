@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use super::{Outcome, Sums};
 use crate::cpu::Cpu;
 use crate::device::{Device, Element};
-use crate::tensor::{DType, Shape, Tensor};
+use crate::tensor::{DType, Floats, Shape, Tensor};
 
 /// A result, or why a table cannot go on.
 pub type Checked<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -25,13 +25,20 @@ pub struct Judge<'a, D> {
     pub(super) outcome: Outcome,
 }
 
-/// Runs a verb on the CPU twins and on the device in question: both results. `$run` may use `?`.
+/// Runs a verb on the CPU twins and on the device in question: both results. With a dtype only where the
+/// device supports it: one result or two. `$run` may use `?`.
 macro_rules! everywhere {
     ($judge:ident, $case:expr, |$device:ident| $run:expr) => {{
         let cpu = $judge.on_cpus($case, |$device: &$crate::cpu::Cpu| Ok($run))?;
         let device = (|$device: &D| -> Checked<_> { Ok($run) })($judge.device);
         [cpu, device.map_err(|error| format!("{:?}: {error}", $case))?]
     }};
+    ($judge:ident, $case:expr, $dtype:expr, |$device:ident| $run:expr) => {
+        match D::supports($dtype) {
+            true => everywhere!($judge, $case, |$device| $run).to_vec(),
+            false => vec![$judge.on_cpus($case, |$device: &$crate::cpu::Cpu| Ok($run))?],
+        }
+    };
 }
 pub(super) use everywhere;
 
@@ -97,11 +104,11 @@ impl<'a, D: Device> Judge<'a, D> {
         }
     }
 
-    /// What the CPU and the device gave must be this, to the bit.
+    /// What the CPU and the device (if it did) gave must be this, to the bit.
     pub fn exactly<T: PartialEq + Debug>(
         &mut self,
         case: impl Debug,
-        got: &[Vec<T>; 2],
+        got: &[Vec<T>],
         expected: &[T],
     ) {
         for (got, on) in got.iter().zip(NAMES) {
@@ -114,11 +121,11 @@ impl<'a, D: Device> Judge<'a, D> {
         }
     }
 
-    /// [`Judge::check`] of the bits that the CPU and the device gave.
+    /// [`Judge::check`] of the bits that the CPU and the device (if it did) gave.
     pub fn check_both(
         &mut self,
         case: impl Debug + Copy,
-        got: &[Vec<u32>; 2],
+        got: &[Vec<u32>],
         judge: &[f64],
         naive: &[f32],
         dtype: DType,
@@ -232,6 +239,27 @@ pub fn float_output<D: Device>(
     }
 }
 
+/// [`input`] of floats that are values of `dtype`.
+pub fn float_input<D: Device>(
+    device: &D,
+    data: &[f32],
+    dtype: DType,
+    shape: impl Into<Shape>,
+) -> Checked<Guarded<D::Buffer>> {
+    match of_dtype(data, dtype) {
+        Floats::F32(data) => input(device, &data, shape),
+        Floats::BF16(data) => input(device, &data, shape),
+    }
+}
+
+/// Floats that are values of `dtype`, in it.
+pub fn of_dtype(data: &[f32], dtype: DType) -> Floats<'_> {
+    match dtype {
+        DType::BF16 => data.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>().into(),
+        _ => Floats::F32(data.into()),
+    }
+}
+
 /// What a store to `dtype` makes of `x`.
 pub fn stored(x: f32, dtype: DType) -> f32 {
     if dtype == DType::BF16 { bf16::from_f32(x).to_f32() } else { x }
@@ -271,7 +299,12 @@ impl Random {
         (0..n).map(|_| self.normal() * scale).collect()
     }
 
-    /// The same, rounded to bf16.
+    /// The same, rounded to `dtype`.
+    pub fn values(&mut self, n: usize, scale: f32, dtype: DType) -> Vec<f32> {
+        (0..n).map(|_| stored(self.normal() * scale, dtype)).collect()
+    }
+
+    /// The same, in bf16.
     pub fn halves(&mut self, n: usize, scale: f32) -> Vec<bf16> {
         (0..n).map(|_| bf16::from_f32(self.normal() * scale)).collect()
     }

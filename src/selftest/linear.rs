@@ -6,7 +6,6 @@ use super::norm::{Kind, PLAIN, Parameters, kinds};
 use crate::device::{Activation, Device, GATE, HostMatrix};
 use crate::ops;
 use crate::tensor::DType;
-use half::bf16;
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -18,6 +17,7 @@ struct Case {
     out: DType,
     add: bool, // linear_add
     scale: f32,
+    of: DType, // x and w
 }
 
 /// Sizes: single rows and columns, odd K, column tails either side of a vector, row tails of every
@@ -52,6 +52,7 @@ fn cases() -> Vec<Case> {
             out: DType::BF16,
             add: false,
             scale: 1.0,
+            of: DType::BF16,
         };
         cases.push(Case { bias: i % 2 == 0, ..case });
         cases.push(Case { activation: Activation::Gelu, ..case });
@@ -62,7 +63,7 @@ fn cases() -> Vec<Case> {
     cases.push(extreme);
     cases.push(Case { scale: 1e-17, ..extreme });
     cases.push(Case { scale: 30.0, activation: Activation::Gelu, ..extreme });
-    cases
+    with_f32(cases)
 }
 
 /// The activations of CLIP and aMUSEd; output columns either side of a block of values and gates.
@@ -76,13 +77,22 @@ fn activated() -> Vec<Case> {
             (Activation::Geglu, DType::BF16),
         ];
         for (activation, out) in all {
-            cases.push(Case { m, n, k, bias, activation, out, add: false, scale: 1.0 });
+            let (add, scale, of) = (false, 1.0, DType::BF16);
+            cases.push(Case { m, n, k, bias, activation, out, add, scale, of });
         }
     }
     for activation in [Activation::Silu, Activation::QuickGelu, Activation::Geglu] {
         let case = Case { activation, out: DType::F32, ..cases[3 * 6] };
         cases.push(Case { scale: 30.0, ..case });
     }
+    with_f32(cases)
+}
+
+/// Two of three cases in f32 too.
+fn with_f32(mut cases: Vec<Case>) -> Vec<Case> {
+    let some = cases.iter().enumerate().filter(|(i, _)| i % 3 != 0);
+    let f32s: Vec<Case> = some.map(|(_, case)| Case { of: DType::F32, ..*case }).collect();
+    cases.extend(f32s);
     cases
 }
 
@@ -95,18 +105,18 @@ pub(super) fn linear_activations<D: Device>(judge: &mut Judge<'_, D>) -> Checked
 }
 
 fn product<D: Device>(judge: &mut Judge<'_, D>, case: Case) -> Checked<()> {
-    let Case { m, n, k, bias, activation, out, add, scale } = case;
+    let Case { m, n, k, bias, activation, out, add, scale, of } = case;
     let features = activation.rows(n);
     let mut random = Random((m * 1_000_003 + n * 1009 + k) as u64);
-    let x = random.halves(m * k, scale);
-    let w = random.halves(features * k, scale / (k as f32).sqrt());
+    let x = random.values(m * k, scale, of);
+    let w = random.values(features * k, scale / (k as f32).sqrt(), of);
     let b = random.floats(features, scale);
     let residual = random.floats(m * n, 1.0);
 
-    let got = everywhere!(judge, case, |device| {
-        let x = input(device, &x, [m, k])?;
+    let got = everywhere!(judge, case, of, |device| {
+        let x = float_input(device, &x, of, [m, k])?;
         let matrix = HostMatrix {
-            weight: (&w).into(),
+            weight: of_dtype(&w, of),
             bias: bias.then(|| b.clone()),
             rows: features,
             cols: k,
@@ -136,10 +146,10 @@ fn product<D: Device>(judge: &mut Judge<'_, D>, case: Case) -> Checked<()> {
         let bias = rows.map(|row| if bias { b[row] } else { 0.0 });
         let pairs = |j: usize| row.iter().zip(&w[rows[j] * k..][..k]);
         let exact = [0, 1].map(|j| {
-            let sum: f64 = pairs(j).map(|(a, w)| a.to_f64() * w.to_f64()).sum();
+            let sum: f64 = pairs(j).map(|(&a, &w)| f64::from(a) * f64::from(w)).sum();
             sum + f64::from(bias[j])
         });
-        let sums = [0, 1].map(|j| pairs(j).map(|(a, w)| a.to_f32() * w.to_f32()).sum::<f32>());
+        let sums = [0, 1].map(|j| pairs(j).map(|(a, w)| a * w).sum::<f32>());
         let cores = rows.map(|j| tensor_core_sum(row, &w[j * k..][..k]));
         let finish = |sums: [f32; 2]| {
             let y = activate(activation, [sums[0] + bias[0], sums[1] + bias[1]]);
@@ -150,9 +160,11 @@ fn product<D: Device>(judge: &mut Judge<'_, D>, case: Case) -> Checked<()> {
         naive.push(finish(sums));
         truncated.push(finish(cores));
     }
-    let on_device = if judge.sums == Sums::TensorCores { &truncated } else { &naive };
-    judge.check((NAMES[0], case), &floats(&got[0]), &exactly, &naive, out);
-    judge.check((NAMES[1], case), &floats(&got[1]), &exactly, on_device, out);
+    for (got, on) in got.iter().zip(NAMES) {
+        let cores = on == NAMES[1] && judge.sums == Sums::TensorCores;
+        let naive = if cores { &truncated } else { &naive };
+        judge.check((on, case), &floats(got), &exactly, naive, out);
+    }
     Ok(())
 }
 
@@ -195,8 +207,13 @@ const NORMED: [(usize, usize, usize); 9] = [
 ];
 
 pub(super) fn linear_add_norm<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
-    let mut sizes = NORMED.into_iter().enumerate();
-    sizes.try_for_each(|(i, size)| add_norm(judge, size, i % 2 == 0, PLAIN))
+    for (i, size) in NORMED.into_iter().enumerate() {
+        add_norm(judge, size, i % 2 == 0, PLAIN, DType::BF16)?;
+        if i < 7 {
+            add_norm(judge, size, i % 2 == 1, PLAIN, DType::F32)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn linear_add_norm_kinds<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
@@ -207,7 +224,7 @@ pub(super) fn linear_add_norm_kinds<D: Device>(judge: &mut Judge<'_, D>) -> Chec
         let some =
             if i < 5 { vec![all[0], all[1], all[2], all[3 + i % 4]] } else { vec![all[i % 7]] };
         for kind in some {
-            add_norm(judge, size, i % 2 == 1, kind)?;
+            add_norm(judge, size, i % 2 == 1, kind, DType::BF16)?;
         }
     }
     Ok(())
@@ -218,21 +235,22 @@ fn add_norm<D: Device>(
     (m, n, k): (usize, usize, usize),
     bias: bool,
     kind: Kind,
+    of: DType,
 ) -> Checked<()> {
-    let case = (m, n, k, kind);
+    let case = (m, n, k, kind, of);
     let mut random = Random((m * 1009 + k) as u64);
-    let x = random.halves(m * k, 1.0);
-    let w = random.halves(n * k, 1.0 / (k as f32).sqrt());
+    let x = random.values(m * k, 1.0, of);
+    let w = random.values(n * k, 1.0 / (k as f32).sqrt(), of);
     let bias = bias.then(|| random.floats(n, 1.0));
     let residual = random.floats(m * n, 1.0);
     let parameters = Parameters::random(&mut random, n, kind);
 
-    let got = everywhere!(judge, case, |device| {
-        let x = input(device, &x, [m, k])?;
-        let (weight, bias) = ((&w).into(), bias.clone());
+    let got = everywhere!(judge, case, of, |device| {
+        let x = float_input(device, &x, of, [m, k])?;
+        let (weight, bias) = (of_dtype(&w, of), bias.clone());
         let weight = ops::pack(device, HostMatrix { weight, bias, rows: n, cols: k, taps: 1 })?;
         let mut y = input(device, &residual, [m, n])?;
-        let mut out = output::<bf16, _>(device, [m, n])?;
+        let mut out = float_output(device, of, [m, n])?;
         // Twice: what one launch leaves behind must not disturb the next.
         for _ in 0..2 {
             device.write(&mut y.tensor.buffer, bytemuck::cast_slice(&residual))?;
@@ -249,8 +267,8 @@ fn add_norm<D: Device>(
         let (row, column) = (&x[i / n * k..][..k], &w[i % n * k..][..k]);
         let bias = bias.as_ref().map_or(0.0, |bias| bias[i % n]);
         let pairs = || row.iter().zip(column);
-        let exact: f64 = pairs().map(|(a, w)| a.to_f64() * w.to_f64()).sum();
-        let sum: f32 = pairs().map(|(a, w)| a.to_f32() * w.to_f32()).sum();
+        let exact: f64 = pairs().map(|(&a, &w)| f64::from(a) * f64::from(w)).sum();
+        let sum: f32 = pairs().map(|(a, w)| a * w).sum();
         exactly.push(exact + f64::from(bias) + f64::from(residual));
         naive.push(sum + bias + residual);
         truncated.push(tensor_core_sum(row, column) + bias + residual);
@@ -260,18 +278,18 @@ fn add_norm<D: Device>(
         let naive = if cores { &truncated } else { &naive };
         let got = floats(got);
         judge.check((on, case, "residual"), &got[..m * n], &exactly, naive, DType::F32);
-        let (exactly, naive) = parameters.judge(&exactly, naive, DType::BF16);
-        judge.check((on, case, "normed"), &got[m * n..], &exactly, &naive, DType::BF16);
+        let (exactly, naive) = parameters.judge(&exactly, naive, of);
+        judge.check((on, case, "normed"), &got[m * n..], &exactly, &naive, of);
     }
     Ok(())
 }
 
 /// A dot product as the plainest loop over `mma` gives it: tensor cores add 16 products at a time to an
 /// f32 sum and truncate, where a processor rounds (Fasi et al., PeerJ CS 2021).
-fn tensor_core_sum(row: &[bf16], column: &[bf16]) -> f32 {
+fn tensor_core_sum(row: &[f32], column: &[f32]) -> f32 {
     let mut sum = 0.0f32;
     for (row, column) in row.chunks(16).zip(column.chunks(16)) {
-        let products = row.iter().zip(column).map(|(a, w)| a.to_f64() * w.to_f64());
+        let products = row.iter().zip(column).map(|(&a, &w)| f64::from(a) * f64::from(w));
         let exact = f64::from(sum) + products.sum::<f64>();
         let rounded = exact as f32;
         sum = match f64::from(rounded).abs() > exact.abs() {

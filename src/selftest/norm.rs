@@ -4,7 +4,6 @@ use super::judge::*;
 use crate::device::{Device, Modulation, Norm, NormKind, Normalize};
 use crate::ops;
 use crate::tensor::DType;
-use half::bf16;
 
 const EPSILON: f32 = 1e-6;
 
@@ -222,48 +221,56 @@ const IMAGES: [(usize, usize, usize, usize, usize, f32, f32); 13] = [
 
 pub(super) fn group_norm_silu<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
     for case in IMAGES {
-        let (images, height, width, channels, groups, mean, spread) = case;
-        let pixels = height * width;
-        let mut random = Random((pixels * channels) as u64);
-        let x: Vec<bf16> = random
-            .floats(images * pixels * channels, spread)
-            .iter()
-            .map(|x| bf16::from_f32(x + mean))
-            .collect();
-        let (w, b) = (random.floats(channels, 1.0), random.floats(channels, 2.0));
-
-        let got = everywhere!(judge, case, |device| {
-            let x = input(device, &x, [images, height, width, channels])?;
-            let (w, b) = (input(device, &w, [channels])?, input(device, &b, [channels])?);
-            let (weight, bias) = (w.tensor, Some(b.tensor));
-            let norm = Norm { kind: NormKind::Layer, weight, bias, epsilon: EPSILON };
-            let mut y = output::<bf16, _>(device, [images, height, width, channels])?;
-            ops::group_norm_silu(device, &mut y.tensor, &x.tensor, &norm, groups)?;
-            bits(&y.floats(device)?)
-        });
-
-        let (mut exactly, mut naive) = (vec![0.0; x.len()], vec![0.0; x.len()]);
-        let size = channels / groups;
-        for (image, group) in (0..images * groups).map(|i| (i / groups, i % groups)) {
-            let members: Vec<usize> = (0..pixels * size)
-                .map(|i| (image * pixels + i / size) * channels + group * size + i % size)
-                .collect();
-            let n = members.len();
-            let m = members.iter().map(|&i| x[i].to_f64()).sum::<f64>() / n as f64;
-            let m32 = members.iter().map(|&i| x[i].to_f32()).sum::<f32>() / n as f32;
-            let v = members.iter().map(|&i| (x[i].to_f64() - m).powi(2)).sum::<f64>() / n as f64;
-            let v32 =
-                members.iter().map(|&i| (x[i].to_f32() - m32).powi(2)).sum::<f32>() / n as f32;
-            for &i in &members {
-                let (w, b) = (w[i % channels], b[i % channels]);
-                let root = (v + f64::from(1e-6f32)).sqrt();
-                let y = (x[i].to_f64() - m) / root * f64::from(w) + f64::from(b);
-                exactly[i] = y / (1.0 + (-y).exp());
-                let y = (x[i].to_f32() - m32) / (v32 + 1e-6).sqrt() * w + b;
-                naive[i] = stored(y / (1.0 + (-y).exp()), DType::BF16);
-            }
+        for dtype in [DType::BF16, DType::F32] {
+            images_of(judge, case, dtype)?;
         }
-        judge.check_both(case, &got, &exactly, &naive, DType::BF16);
     }
+    Ok(())
+}
+
+fn images_of<D: Device>(
+    judge: &mut Judge<'_, D>,
+    sizes: (usize, usize, usize, usize, usize, f32, f32),
+    dtype: DType,
+) -> Checked<()> {
+    let case = (sizes, dtype);
+    let (images, height, width, channels, groups, mean, spread) = sizes;
+    let pixels = height * width;
+    let mut random = Random((pixels * channels) as u64);
+    let x = random.floats(images * pixels * channels, spread);
+    let x: Vec<f32> = x.iter().map(|x| stored(x + mean, dtype)).collect();
+    let (w, b) = (random.floats(channels, 1.0), random.floats(channels, 2.0));
+
+    let got = everywhere!(judge, case, dtype, |device| {
+        let x = float_input(device, &x, dtype, [images, height, width, channels])?;
+        let (w, b) = (input(device, &w, [channels])?, input(device, &b, [channels])?);
+        let (weight, bias) = (w.tensor, Some(b.tensor));
+        let norm = Norm { kind: NormKind::Layer, weight, bias, epsilon: EPSILON };
+        let mut y = float_output(device, dtype, [images, height, width, channels])?;
+        ops::group_norm_silu(device, &mut y.tensor, &x.tensor, &norm, groups)?;
+        bits(&y.floats(device)?)
+    });
+
+    let (mut exactly, mut naive) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+    let size = channels / groups;
+    for (image, group) in (0..images * groups).map(|i| (i / groups, i % groups)) {
+        let members: Vec<usize> = (0..pixels * size)
+            .map(|i| (image * pixels + i / size) * channels + group * size + i % size)
+            .collect();
+        let n = members.len();
+        let m = members.iter().map(|&i| f64::from(x[i])).sum::<f64>() / n as f64;
+        let m32 = members.iter().map(|&i| x[i]).sum::<f32>() / n as f32;
+        let v = members.iter().map(|&i| (f64::from(x[i]) - m).powi(2)).sum::<f64>() / n as f64;
+        let v32 = members.iter().map(|&i| (x[i] - m32).powi(2)).sum::<f32>() / n as f32;
+        for &i in &members {
+            let (w, b) = (w[i % channels], b[i % channels]);
+            let root = (v + f64::from(1e-6f32)).sqrt();
+            let y = (f64::from(x[i]) - m) / root * f64::from(w) + f64::from(b);
+            exactly[i] = y / (1.0 + (-y).exp());
+            let y = (x[i] - m32) / (v32 + 1e-6).sqrt() * w + b;
+            naive[i] = stored(y / (1.0 + (-y).exp()), dtype);
+        }
+    }
+    judge.check_both(case, &got, &exactly, &naive, dtype);
     Ok(())
 }

@@ -8,7 +8,6 @@ use crate::models::layers::{Scratch, Width, linear, norm, stacked};
 use crate::ops;
 use crate::tensor::{DType, Matrix, Tensor};
 use crate::weights::{Rows, Weights};
-use half::bf16;
 
 /// `x = norm(x + out(attention(x)))`, then `x = norm(x + down(gelu(up(x))))`.
 struct Block<D: Device> {
@@ -38,6 +37,7 @@ impl<D: Device> Bert<D> {
             heads: config.num_attention_heads,
             mlp: config.intermediate_size,
             epsilon: config.layer_norm_eps,
+            dtype: w.activations(),
         };
         let Width { hidden, mlp, epsilon, .. } = width;
         let blocks = (0..config.num_hidden_layers)
@@ -83,19 +83,21 @@ impl<D: Device> Bert<D> {
         Ok(model)
     }
 
-    /// Last hidden states of two sequences of token ids, bf16 `[2*longest, hidden]`; what lies
+    /// Last hidden states of two sequences of token ids, float `[2*longest, hidden]`; what lies
     /// beyond a sequence's length means nothing. One pass, because it is the weights that cost.
     pub fn encode(&self, device: &D, sequences: [&[u32]; 2]) -> Result<Tensor<D::Buffer>> {
         let Width { hidden, heads, .. } = self.width;
         let lengths = sequences.map(<[u32]>::len);
         let longest = lengths[0].max(lengths[1]);
         let n = 2 * longest;
-        let mut words = vec![bf16::ZERO; n * hidden];
-        for (ids, words) in sequences.iter().zip(words.chunks_exact_mut(longest * hidden)) {
-            words[..ids.len() * hidden].copy_from_slice(&self.word_embedding.gather(ids)?);
-        }
-        let words = device.upload(&words, [n, hidden])?;
-        let order = device.upload(&Vec::from_iter(0..n as u32), [n])?;
+        let ids = sequences.concat();
+        let words =
+            device.upload_floats(&self.word_embedding.gather(&ids)?, [ids.len(), hidden])?;
+        let row = |i: usize| match (i / longest, i % longest) {
+            (sequence, i) if i < lengths[sequence] => (sequence * lengths[0] + i) as u32,
+            _ => 0, // padding: any row
+        };
+        let order = device.upload(&Vec::from_iter((0..n).map(row)), [n])?;
         let positions = self.position_embedding[..longest * hidden].repeat(2);
         let positions = device.upload(&positions, [n, hidden])?;
         let mut s = Scratch::new(device, n, self.width)?;

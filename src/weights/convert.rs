@@ -2,12 +2,16 @@
 
 use half::{bf16, f16};
 
+use crate::device::Element;
+
 /// How the elements of a tensor are stored.
+#[derive(Clone)]
 pub(super) enum Encoding {
     Bf16,
     F16,
     F32,
-    /// Signed bytes, each multiplied by the scale of its row.
+    /// Signed bytes, each multiplied by the scale of its row and rounded to bf16: what the engine held such
+    /// weights in when they were made.
     Int8(Vec<f32>),
 }
 
@@ -18,51 +22,35 @@ pub(super) struct Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
-    /// The file's own memory, where it already is bf16 as the host reads it.
-    pub fn borrowed_bf16(&self) -> Option<&'a [bf16]> {
-        match self.encoding {
-            Encoding::Bf16 if cfg!(target_endian = "little") => {
-                bytemuck::try_cast_slice(self.bytes).ok()
-            }
-            _ => None,
+    /// The file's own memory, where it already is `T` as the host reads it.
+    pub fn borrowed<T: Float>(&self) -> Option<&'a [T]> {
+        match cfg!(target_endian = "little") && T::is_stored(&self.encoding) {
+            true => bytemuck::try_cast_slice(self.bytes).ok(),
+            false => None,
         }
     }
 
-    /// Appends the elements, rounded once to bf16 (nearest, ties to even).
-    pub fn append_bf16(&self, out: &mut Vec<bf16>) {
-        match &self.encoding {
-            Encoding::Bf16 => out.extend(pairs(self.bytes).map(bf16::from_le_bytes)),
-            Encoding::F16 => {
-                out.extend(pairs(self.bytes).map(|b| round(f16::from_le_bytes(b).to_f32())))
-            }
-            Encoding::F32 => out.extend(quads(self.bytes).map(|b| round(f32::from_le_bytes(b)))),
-            Encoding::Int8(scales) => {
-                for (row, &scale) in self.rows(scales) {
-                    out.extend(row.iter().map(|&q| round(f32::from(q as i8) * scale)));
-                }
-            }
-        }
-    }
-
-    /// Appends the elements, widened to f32 without loss; an int8 product is one f32 rounding.
-    pub fn append_f32(&self, out: &mut Vec<f32>) {
+    /// Appends the elements: without loss to f32, rounded once (nearest, ties to even) to bf16.
+    pub fn append<T: Float>(&self, out: &mut Vec<T>) {
+        let bytes = self.bytes;
         match &self.encoding {
             Encoding::Bf16 => {
-                out.extend(pairs(self.bytes).map(|b| bf16::from_le_bytes(b).to_f32()))
+                out.extend(pairs(bytes).map(|b| T::round(bf16::from_le_bytes(b).to_f32())))
             }
-            Encoding::F16 => out.extend(pairs(self.bytes).map(|b| f16::from_le_bytes(b).to_f32())),
-            Encoding::F32 => out.extend(quads(self.bytes).map(f32::from_le_bytes)),
+            Encoding::F16 => {
+                out.extend(pairs(bytes).map(|b| T::round(f16::from_le_bytes(b).to_f32())))
+            }
+            Encoding::F32 => out.extend(quads(bytes).map(|b| T::round(f32::from_le_bytes(b)))),
             Encoding::Int8(scales) => {
-                for (row, &scale) in self.rows(scales) {
-                    out.extend(row.iter().map(|&q| f32::from(q as i8) * scale));
+                let row = bytes.len() / scales.len().max(1);
+                for (row, &scale) in bytes.chunks_exact(row.max(1)).zip(scales) {
+                    out.extend(
+                        row.iter()
+                            .map(|&q| T::round(bf16::round(f32::from(q as i8) * scale).to_f32())),
+                    );
                 }
             }
         }
-    }
-
-    fn rows<'s>(&self, scales: &'s [f32]) -> impl Iterator<Item = (&'a [u8], &'s f32)> {
-        let row = self.bytes.len() / scales.len().max(1);
-        self.bytes.chunks_exact(row.max(1)).zip(scales)
     }
 }
 
@@ -74,36 +62,71 @@ fn quads(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
     bytes.as_chunks().0.iter().copied()
 }
 
-/// Nearest bf16, ties to even, by integer arithmetic that vectorises; NaN stays NaN.
-#[inline(always)]
-fn round(x: f32) -> bf16 {
-    let bits = x.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
-    let quiet_nan = (bits >> 16) | 0x40;
-    bf16::from_bits(if x.is_nan() { quiet_nan } else { rounded } as u16)
+/// What tensors are decoded to.
+pub(super) trait Float: Element {
+    /// Zero.
+    const ZERO: Self;
+    /// Whether this encoding is that of `Self` in memory, but for the order of bytes.
+    fn is_stored(encoding: &Encoding) -> bool;
+    /// Nearest value, ties to even; NaN stays NaN.
+    fn round(x: f32) -> Self;
+    /// Index of the first NaN or infinity.
+    fn first_non_finite(values: &[Self]) -> Option<usize>;
+}
+
+impl Float for bf16 {
+    const ZERO: Self = bf16::ZERO;
+
+    fn is_stored(encoding: &Encoding) -> bool {
+        matches!(encoding, Encoding::Bf16)
+    }
+
+    /// By integer arithmetic that vectorises.
+    #[inline(always)]
+    fn round(x: f32) -> bf16 {
+        let bits = x.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+        let quiet_nan = (bits >> 16) | 0x40;
+        bf16::from_bits(if x.is_nan() { quiet_nan } else { rounded } as u16)
+    }
+
+    fn first_non_finite(values: &[bf16]) -> Option<usize> {
+        let infinity = bf16::INFINITY.to_bits() as i16;
+        first_not_below(values, infinity, |x| (x.to_bits() & 0x7fff) as i16)
+    }
+}
+
+impl Float for f32 {
+    const ZERO: Self = 0.0;
+
+    fn is_stored(encoding: &Encoding) -> bool {
+        matches!(encoding, Encoding::F32)
+    }
+
+    #[inline(always)]
+    fn round(x: f32) -> f32 {
+        x
+    }
+
+    fn first_non_finite(values: &[f32]) -> Option<usize> {
+        let infinity = f32::INFINITY.to_bits() as i32;
+        first_not_below(values, infinity, |x| (x.to_bits() & 0x7fff_ffff) as i32)
+    }
 }
 
 /// Elements scanned between two checks: large enough to vectorise, small enough to stop early.
 const CHUNK: usize = 4096;
 
-/// Index of the first NaN or infinity.
-pub(super) fn first_non_finite_bf16(values: &[bf16]) -> Option<usize> {
-    // An exponent of all ones makes the magnitude at least that of infinity.
-    let magnitude = |x: &bf16| (x.to_bits() & 0x7fff) as i16;
-    let infinity = bf16::INFINITY.to_bits() as i16;
+/// Index of the first value whose magnitude, as an integer, is not below that of infinity: an exponent of
+/// all ones.
+#[inline(always)]
+fn first_not_below<T, I: Ord + Copy + Default>(
+    values: &[T],
+    infinity: I,
+    magnitude: impl Fn(&T) -> I,
+) -> Option<usize> {
     values.chunks(CHUNK).enumerate().find_map(|(i, chunk)| {
-        let largest = chunk.iter().map(magnitude).fold(0, i16::max);
-        let within = || chunk.iter().position(|x| magnitude(x) >= infinity);
-        if largest < infinity { None } else { within().map(|at| i * CHUNK + at) }
-    })
-}
-
-/// Index of the first NaN or infinity.
-pub(super) fn first_non_finite_f32(values: &[f32]) -> Option<usize> {
-    let magnitude = |x: &f32| (x.to_bits() & 0x7fff_ffff) as i32;
-    let infinity = f32::INFINITY.to_bits() as i32;
-    values.chunks(CHUNK).enumerate().find_map(|(i, chunk)| {
-        let largest = chunk.iter().map(magnitude).fold(0, i32::max);
+        let largest = chunk.iter().map(&magnitude).fold(I::default(), I::max);
         let within = || chunk.iter().position(|x| magnitude(x) >= infinity);
         if largest < infinity { None } else { within().map(|at| i * CHUNK + at) }
     })
@@ -120,7 +143,7 @@ mod tests {
         });
         for bits in samples {
             let x = f32::from_bits(bits);
-            let (ours, theirs) = (round(x), bf16::from_f32(x));
+            let (ours, theirs) = (<bf16 as Float>::round(x), bf16::from_f32(x));
             assert!(ours == theirs || (ours.is_nan() && theirs.is_nan()), "{bits:#x}");
         }
     }
@@ -132,16 +155,16 @@ mod tests {
                 for at in [0, len / 2, len - 1] {
                     let mut wide = vec![-f32::MAX; len];
                     let mut narrow = vec![bf16::MIN; len];
-                    assert_eq!(first_non_finite_f32(&wide), None);
-                    assert_eq!(first_non_finite_bf16(&narrow), None);
+                    assert_eq!(f32::first_non_finite(&wide), None);
+                    assert_eq!(bf16::first_non_finite(&narrow), None);
                     wide[at] = bad;
                     narrow[at] = bf16::from_f32(bad);
-                    assert_eq!(first_non_finite_f32(&wide), Some(at));
-                    assert_eq!(first_non_finite_bf16(&narrow), Some(at));
+                    assert_eq!(f32::first_non_finite(&wide), Some(at));
+                    assert_eq!(bf16::first_non_finite(&narrow), Some(at));
                 }
             }
         }
-        assert_eq!(first_non_finite_f32(&[]), None);
-        assert_eq!(first_non_finite_bf16(&[]), None);
+        assert_eq!(f32::first_non_finite(&[]), None);
+        assert_eq!(bf16::first_non_finite(&[]), None);
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use half::bf16;
 
-use super::convert::{Encoding, Stored};
+use super::convert::{Encoding, Float, Stored};
 use super::{File, Weights, scale_of};
 use crate::error::{Error, Result};
+use crate::tensor::{DType, Floats};
 
 /// An embedding that stays as it is stored, in the map; see [`Weights::rows`].
 pub struct Rows {
@@ -16,6 +17,7 @@ pub struct Rows {
     range: Range<usize>, // of the file
     encoding: Encoding,
     shape: [usize; 2],
+    dtype: DType, // of what is looked up
 }
 
 impl Weights {
@@ -27,9 +29,11 @@ impl Weights {
         if let Encoding::Int8(scales) = &stored.encoding {
             let largest = |scale: &f32| bf16::from_f32(scale * 128.0); // |q| ≤ 128
             let products: Vec<_> = scales.iter().map(largest).collect();
-            self.check_bf16(&scale_of(name), &shape[..1], &products)?;
+            if let Some(row) = bf16::first_non_finite(&products) {
+                return Err(self.not_finite(&scale_of(name), &shape[..1], row));
+            }
         } else {
-            self.bf16(name, &shape)?;
+            self.values(name, &shape)?;
         }
         Ok(Rows {
             name: name.into(),
@@ -37,6 +41,7 @@ impl Weights {
             range: self.tensors[name].range.clone(),
             encoding: self.stored(name, &shape)?.encoding,
             shape,
+            dtype: self.activations(),
         })
     }
 }
@@ -47,8 +52,15 @@ impl Rows {
         self.shape
     }
 
-    /// The rows `ids`, bf16 `[ids, cols]`.
-    pub fn gather(&self, ids: &[u32]) -> Result<Vec<bf16>> {
+    /// The rows `ids`, `[ids, cols]`, in the dtype of the activations.
+    pub fn gather(&self, ids: &[u32]) -> Result<Floats<'static>> {
+        match self.dtype {
+            DType::F32 => Ok(self.gathered::<f32>(ids)?.into()),
+            _ => Ok(self.gathered::<bf16>(ids)?.into()),
+        }
+    }
+
+    fn gathered<T: Float>(&self, ids: &[u32]) -> Result<Vec<T>> {
         let [rows, cols] = self.shape;
         let table = &self.file.bytes[self.range.clone()];
         let row_bytes = table.len() / rows.max(1);
@@ -65,12 +77,10 @@ impl Rows {
             }
             let encoding = match &self.encoding {
                 Encoding::Int8(scales) => Encoding::Int8(vec![scales[row]]),
-                Encoding::Bf16 => Encoding::Bf16,
-                Encoding::F16 => Encoding::F16,
-                Encoding::F32 => Encoding::F32,
+                other => other.clone(),
             };
             let bytes = &table[row * row_bytes..][..row_bytes];
-            Stored { encoding, bytes }.append_bf16(&mut out);
+            Stored { encoding, bytes }.append(&mut out);
         }
         Ok(out)
     }

@@ -68,12 +68,43 @@ fn bf16_is_borrowed_from_the_map_and_others_are_rounded_once() {
     let mut weights = Weights::open(&path).unwrap();
     for name in ["a", "b", "c"] {
         let matrix = weights.matrices(&[name], [2, 2], false).unwrap();
-        assert_eq!(matches!(matrix.weight, Cow::Borrowed(_)), name == "a");
-        assert_eq!(&*matrix.weight, values.map(bf16::from_f32));
+        assert_eq!(matches!(matrix.weight, Floats::BF16(Cow::Borrowed(_))), name == "a");
+        assert_eq!(matrix.weight, values.map(bf16::from_f32).to_vec().into());
         assert_eq!((matrix.rows, matrix.cols, matrix.taps), (2, 2, 1));
         assert!(matrix.bias.is_none());
     }
     assert_eq!(weights.floats("b.weight", &[2, 2]).unwrap(), values);
+    weights.finish().unwrap();
+}
+
+#[test]
+fn f32_is_borrowed_from_the_map_and_not_rounded() {
+    let values = [1.0, -0.0, 3.140_625, 1.003_906_3];
+    let tensors: &[(&str, &str, &[usize], Vec<u8>)] = &[
+        ("a.weight", "F32", &[2, 2], f32s(&values)),
+        ("b.weight", "BF16", &[2, 2], bf16s(&values)),
+        ("q.weight", "I8", &[2, 2], vec![1, 2, 3, 0xFF]),
+        ("q.weight_scale", "F32", &[2], f32s(&[0.1, 0.2])),
+        ("conv.weight", "F32", &[1, 2, 1, 2], f32s(&values)),
+        ("conv.bias", "BF16", &[1], bf16s(&[1.0])),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.safetensors");
+    fs::write(&path, file(tensors)).unwrap();
+    let mut weights = Weights::open(&path).unwrap().in_precision(Precision::F32);
+    assert_eq!(weights.activations(), DType::F32);
+    let a = weights.matrices(&["a"], [2, 2], false).unwrap().weight;
+    assert!(matches!(a, Floats::F32(Cow::Borrowed(_))));
+    assert_eq!(a, values.to_vec().into());
+    let rounded = values.map(|x| bf16::from_f32(x).to_f32());
+    let scaled = [0.1, 2.0 * 0.1, 3.0 * 0.2, -0.2].map(|x| bf16::from_f32(x).to_f32());
+    let both = [rounded, scaled].concat();
+    assert_eq!(weights.matrices(&["b", "q"], [2, 2], false).unwrap().weight, both.into());
+    assert_eq!(weights.values("b.weight", &[2, 2]).unwrap(), rounded.to_vec().into());
+    let table = weights.rows("q.weight", [2, 2]).unwrap();
+    assert_eq!(table.gather(&[1]).unwrap(), scaled[2..].to_vec().into());
+    let conv = weights.conv("conv", [1, 2, 1, 2], 2).unwrap().weight;
+    assert_eq!(conv, vec![values[0], values[2], values[1], values[3]].into());
     weights.finish().unwrap();
 }
 
@@ -86,11 +117,12 @@ fn int8_rows_are_scaled_in_f32_then_rounded() {
     let rounded: Vec<_> = expected.iter().map(|&x| bf16::from_f32(x)).collect();
     let mut weights =
         open(&[("w.weight", "I8", &[2, 3], q), ("w.weight_scale", "F32", &[2], f32s(&scales))]);
-    assert_eq!(weights.floats("w.weight", &[2, 3]).unwrap(), expected);
-    assert_eq!(&*weights.matrices(&["w"], [2, 3], false).unwrap().weight, rounded);
+    let widened: Vec<f32> = rounded.iter().map(|x| x.to_f32()).collect();
+    assert_eq!(weights.floats("w.weight", &[2, 3]).unwrap(), widened);
+    assert_eq!(weights.matrices(&["w"], [2, 3], false).unwrap().weight, (&rounded).into());
     let rows = weights.rows("w.weight", [2, 3]).unwrap();
     weights.finish().unwrap();
-    assert_eq!(rows.gather(&[1, 0, 1]).unwrap(), [&rounded[3..], &rounded].concat().repeat(2)[..9]);
+    assert_eq!(rows.gather(&[1, 0, 1]).unwrap(), [&rounded[3..], &rounded].concat().into());
     holds(message(rows.gather(&[2])), &["'w.weight'", "id 2", "2 rows"]);
 }
 
@@ -103,7 +135,7 @@ fn matrices_are_stacked_along_their_rows() {
         ("k.bias", "BF16", &[1], bf16s(&[6.0])),
     ]);
     let matrix = weights.matrices(&["q", "k"], [1, 2], true).unwrap();
-    assert_eq!(&*matrix.weight, [1.0, 2.0, 3.0, 4.0].map(bf16::from_f32));
+    assert_eq!(matrix.weight, [1.0, 2.0, 3.0, 4.0].map(bf16::from_f32).to_vec().into());
     assert_eq!(matrix.bias.unwrap(), [5.0, 6.0]);
     assert_eq!(matrix.rows, 2);
 }
@@ -122,14 +154,15 @@ fn convolutions_become_taps_by_channels_with_padding() {
     for padded in [3, 4] {
         let matrix = weights.conv("conv", [2, 3, 2, 2], padded).unwrap();
         assert_eq!((matrix.rows, matrix.taps, matrix.cols), (2, 4, padded));
-        for (n, x) in matrix.weight.iter().enumerate() {
+        let moved = (0..8 * padded).map(|n| {
             let (o, t, i) = (n / (4 * padded), n / padded % 4, n % padded);
-            assert_eq!(x.to_f32(), if i < 3 { value(o, i, t) } else { 0.0 }, "{o} {t} {i}");
-        }
+            bf16::from_f32(if i < 3 { value(o, i, t) } else { 0.0 })
+        });
+        assert_eq!(matrix.weight, Vec::from_iter(moved).into());
         assert_eq!(matrix.bias.as_deref(), Some(&[1.0, 2.0][..]));
     }
     let point = weights.conv("point", [1, 2, 1, 1], 2).unwrap();
-    assert_eq!(&*point.weight, [1.0, 2.0].map(bf16::from_f32));
+    assert_eq!(point.weight, [1.0, 2.0].map(bf16::from_f32).to_vec().into());
     weights.finish().unwrap();
 }
 
@@ -209,9 +242,9 @@ fn missing_wrong_shape_wrong_dtype_and_leftover() {
     for shape in [&[3][..], &[1, 2], &[2, 1], &[], &[0]] {
         let wanted = format!("f32 or scaled int8 of shape {shape:?}");
         holds(message(weights.floats("a", shape)), &["'a'", &wanted, "found f32 of shape [2]"]);
-        message(weights.bf16("a", shape));
+        message(weights.values("a", shape));
     }
-    holds(message(weights.bf16("ids", &[1])), &["'ids'", "bf16, f16", "found i64 of shape [1]"]);
+    holds(message(weights.values("ids", &[1])), &["'ids'", "bf16, f16", "found i64 of shape [1]"]);
     assert_eq!(weights.floats("z", &[]).unwrap(), [0.0]);
     assert_eq!(open(tensors).tensors().len(), 3);
     let info = TensorInfo { name: "a", dtype: "f32".into(), shape: &[2], bytes: 8 };
@@ -229,14 +262,14 @@ fn scales_that_are_missing_or_wrong() {
     let mut weights = open(&[q()]);
     holds(message(weights.floats("w", &[2, 1])), &["'w_scale'", "f32 of shape [2]", "no tensor"]);
     let mut weights = open(&[q(), ("w_scale", "F32", &[1], f32s(&[1.0]))]);
-    holds(message(weights.bf16("w", &[2, 1])), &["'w_scale'", "found f32 of shape [1]"]);
+    holds(message(weights.values("w", &[2, 1])), &["'w_scale'", "found f32 of shape [1]"]);
     let mut weights = open(&[q(), scale("BF16", bf16s(&[1.0, 1.0]))]);
-    holds(message(weights.bf16("w", &[2, 1])), &["'w_scale'", "found bf16 of shape [2]"]);
+    holds(message(weights.values("w", &[2, 1])), &["'w_scale'", "found bf16 of shape [2]"]);
     let mut weights = open(&[q(), scale("F32", f32s(&[1.0, f32::NAN]))]);
-    holds(message(weights.bf16("w", &[2, 1])), &["'w_scale'", "finite", "at [1]"]);
+    holds(message(weights.values("w", &[2, 1])), &["'w_scale'", "finite", "at [1]"]);
     holds(message(weights.rows("w", [2, 1])), &["'w_scale'", "finite", "at [1]"]);
     let mut weights = open(&[q(), scale("F32", f32s(&[1.0, 3e38]))]);
-    holds(message(weights.bf16("w", &[2, 1])), &["'w'", "finite", "overflow", "at [1, 0]"]);
+    holds(message(weights.values("w", &[2, 1])), &["'w'", "finite", "overflow", "at [1, 0]"]);
     holds(message(weights.rows("w", [2, 1])), &["'w_scale'", "overflow", "at [1]"]);
 }
 
@@ -249,14 +282,14 @@ fn values_that_are_not_finite() {
         let kinds = [("BF16", bf16s(&values)), ("F32", f32s(&values)), ("F16", half)];
         for (dtype, bytes) in kinds {
             let mut weights = open(&[("w", dtype, &[2, 3], bytes)]);
-            holds(message(weights.bf16("w", &[2, 3])), &["'w'", "finite values", "at [1, 1]"]);
+            holds(message(weights.values("w", &[2, 3])), &["'w'", "finite values", "at [1, 1]"]);
             holds(message(weights.floats("w", &[2, 3])), &["'w'", "at [1, 1]"]);
             holds(message(weights.rows("w", [2, 3])), &["'w'", "at [1, 1]"]);
         }
     }
     // Finite in f32, but infinite once rounded to bf16.
     let mut weights = open(&[("w", "F32", &[1], f32s(&[f32::MAX]))]);
-    holds(message(weights.bf16("w", &[1])), &["overflow at [0]"]);
+    holds(message(weights.values("w", &[1])), &["overflow at [0]"]);
     assert_eq!(weights.floats("w", &[1]).unwrap(), [f32::MAX]);
 }
 
@@ -271,7 +304,7 @@ fn empty_tensors_do_no_harm() {
     let mut weights = open(tensors);
     assert_eq!(weights.matrices(&["none"], [0, 3], false).unwrap().weight.len(), 0);
     assert!(weights.floats("q", &[0, 3]).unwrap().is_empty());
-    assert_eq!(weights.bf16("wide", &[0, usize::MAX, usize::MAX]).unwrap().len(), 0);
+    assert_eq!(weights.values("wide", &[0, usize::MAX, usize::MAX]).unwrap().len(), 0);
     holds(message(weights.rows("q", [0, 3]).unwrap().gather(&[0])), &["0 rows"]);
     weights.finish().unwrap();
     assert!(Weights::from_bytes("test.safetensors", file(&[])).unwrap().finish().is_ok());
@@ -300,7 +333,7 @@ fn shards_are_read_as_one() {
     assert_eq!(weights.tensors().map(|t| t.name.to_owned()).collect::<Vec<_>>(), ["a", "b", "t"]);
     assert_eq!(weights.floats("a", &[2]).unwrap(), [1.0, 2.0]);
     let table = weights.rows("t", [2, 1]).unwrap();
-    assert_eq!(table.gather(&[1]).unwrap(), [bf16::from_f32(6.0)]);
+    assert_eq!(table.gather(&[1]).unwrap(), vec![bf16::from_f32(6.0)].into());
     holds(table.gather(&[2]).unwrap_err().to_string(), &["2.safetensors", "'t'"]);
     holds(weights.floats("b", &[2]).unwrap_err().to_string(), &["2.safetensors", "'b'", "[1]"]);
     let missing = weights.floats("c", &[1]).unwrap_err().to_string();

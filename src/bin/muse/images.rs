@@ -102,7 +102,7 @@ fn outputs(run: &RunArgs, batch: &Batch) -> Result<Vec<PathBuf>> {
 
 fn load(run: &RunArgs) -> Result<Engine> {
     let threads = run.threads.map(|n| n as usize);
-    let options = EngineOptions { device: run.device, threads };
+    let options = EngineOptions { device: run.device, dtype: run.dtype, threads };
     let engine = Engine::load(model_dir(run.model.model.clone())?, options)?;
     if let Some(reason) = engine.reason() {
         eprintln!("device: {} ({reason})", engine.device());
@@ -166,6 +166,7 @@ fn text_chunks(engine: &Engine, request: &Request) -> Result<Vec<(&'static str, 
         ("prompt", request.prompt.clone()),
         ("seed", request.seed.to_string()),
         ("settings", settings),
+        ("dtype", engine.dtype().to_string()),
         ("model", format!("{} {}", engine.name(), engine.model_hash()?)),
     ];
     if !request.negative.is_empty() {
@@ -246,6 +247,7 @@ fn report(
         "request": request,
         "tokens": token_hash(generated),
         "device": engine.device(),
+        "dtype": engine.dtype().to_string(),
         "seconds": {
             "load": since_start[0].as_secs_f64(),
             "text": t.text.as_secs_f64(),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use muse::decode::{GuidanceSchedule, Order};
-use muse::{DeviceChoice, Error, Overrides, Request, Result, Size};
+use muse::{DeviceChoice, Error, Overrides, Precision, Request, Result, Size};
 
 pub use edits::{EditArgs, InpaintArgs, InterpolateArgs, OutpaintArgs, SeamArgs, VaryArgs};
 
@@ -155,6 +155,9 @@ pub struct RunArgs {
     /// GPU; never falls back to the processor)
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
     pub device: DeviceChoice,
+    /// What to compute in: bf16, or f32 (on the processor only)
+    #[arg(long, value_name = "DTYPE", default_value_t)]
+    pub dtype: Precision,
     /// Threads of the CPU backend [default: all cores]; the image does not depend on it
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,

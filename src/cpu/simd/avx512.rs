@@ -30,7 +30,7 @@ impl Lanes for Avx512 {
         unsafe { super::run_avx512(kernel) }
     }
     #[inline(always)]
-    fn prefetch(self, p: *const bf16) {
+    fn prefetch(self, p: *const u8) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
