@@ -79,7 +79,7 @@ fn conv(criterion: &mut Criterion, device: &Cpu, name: &str) {
         let x = device.upload(&values(side * side * from), [1, side, side, from]).unwrap();
         let weight = matrix(device, to, from, 9);
         let out = geometry.output(side);
-        let mut y = device.zeros(DType::BF16, [1, out, out, to]).unwrap();
+        let mut y = device.zeros(DType::F32, [1, out, out, to]).unwrap();
         group.throughput(Throughput::Elements((2 * out * out * to * from * 9) as u64));
         group.bench_function(format!("{geometry:?} {side}x{side} {from}-{to}"), |b| {
             b.iter(|| ops::conv2d(device, &mut y, &x, &weight, geometry, None).unwrap());
@@ -106,7 +106,8 @@ fn elementwise(criterion: &mut Criterion, device: &Cpu, name: &str) {
     });
 
     let shape = [1, 64, 64, 32];
-    let x = device.upload(&values(64 * 64 * 32), shape).unwrap();
+    let floats: Vec<f32> = values(64 * 64 * 32).into_iter().map(f32::from).collect();
+    let x = device.upload(&floats, shape).unwrap();
     let mut y = device.zeros(DType::BF16, shape).unwrap();
     let parameters = norm(32);
     group.bench_function("group_norm_silu 64x64x32", |b| {

@@ -27,8 +27,8 @@ struct Pixels {
 template <class Out>
 struct ConvEpilogue {
     static constexpr bool activates = false;
-    Out* out;              // [m, n]
-    const bf16* residual;  // [m, n], or null
+    Out* out;               // [m, n]
+    const float* residual;  // [m, n], or null
     unsigned int n;
     __device__ __forceinline__ float4 addend(unsigned int row, unsigned int column) const {
         const float4 nothing = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
@@ -42,17 +42,17 @@ struct ConvEpilogue {
 
 // out = conv(x) + bias (+ residual).
 //   out [m, n] bf16 | f32, m output pixels   rounded once;  x [b, height, width, k] bf16;  w [n, taps, kp] bf16
-//   bias [n] f32 or null;  residual [m, n] bf16 or null
+//   bias [n] f32 or null;  residual [m, n] f32 or null
 // f32 sums in ascending tap and channel. Grid, block and shared memory as linear's; all pointers aligned to 16 bytes.
 template <int BM, int BN, int WM, int WN, int STAGES, class Out>
 __device__ __forceinline__ void conv(Out* out, const Pixels& pixels, const bf16* w, const float* bias,
-                                     const bf16* residual, unsigned int m, unsigned int n) {
+                                     const float* residual, unsigned int m, unsigned int n) {
     gemm<BM, BN, WM, WN, STAGES>(pixels, w, bias, m, n, ConvEpilogue<Out>{out, residual, n});
 }
 
 #define CONV(NAME, OUT, SIZE, WM, WN)                                                                       \
     extern "C" __global__ __launch_bounds__(GEMM_THREADS) void NAME(                                        \
-        OUT* out, const bf16* x, const bf16* w, const float* bias, const bf16* residual, unsigned int m,    \
+        OUT* out, const bf16* x, const bf16* w, const float* bias, const float* residual, unsigned int m,   \
         unsigned int n, unsigned int k, unsigned int taps, unsigned int kind, unsigned int height,          \
         unsigned int width) {                                                                               \
         conv<GEMM_##SIZE##_M, GEMM_##SIZE##_N, WM, WN, GEMM_##SIZE##_STAGES>(                               \

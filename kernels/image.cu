@@ -1,7 +1,20 @@
-// Pixels to network input and back. CPU twin: src/cpu/image.rs.
+// Pixels to network input and back, and rounding on the way. CPU twin: src/cpu/image.rs.
 #include "launch.h"
 #include "prim/pack.cuh"
 #include "prim/turn.cuh"
+
+// out = x, rounded.
+//   out [elements] bf16, x [elements] f32, both aligned to 16 bytes
+// Grid ceil(elements / (4 * ELEMENTWISE_THREADS)), block ELEMENTWISE_THREADS.
+extern "C" __global__ __launch_bounds__(ELEMENTWISE_THREADS) void to_bf16(bf16* out, const float* x,
+                                                                          unsigned int elements) {
+    take_turn();
+    const unsigned int i = 4 * (blockIdx.x * ELEMENTWISE_THREADS + threadIdx.x);
+    if (i + 4 <= elements)
+        store4(out + i, load4(x + i));
+    else
+        for (unsigned int j = i; j < elements; j++) out[j] = rounded<bf16>(x[j]);
+}
 
 // out[p] = (x[p] / 255, 0): RGB to four channels, the last one zero.
 //   out [pixels, 4] bf16, x [pixels, 3] u8

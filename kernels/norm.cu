@@ -40,17 +40,12 @@ __device__ unsigned int group_arrived;
 
 // `Width` neighbouring channels.
 template <int Width>
-__device__ __forceinline__ void load_channels(float (&to)[Width], const bf16* from) {
-    if constexpr (Width == 8) {
-        const uint4 raw = *reinterpret_cast<const uint4*>(from);
-        const unsigned int pairs[4] = {raw.x, raw.y, raw.z, raw.w};
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            to[2 * i] = __uint_as_float(pairs[i] << 16);
-            to[2 * i + 1] = __uint_as_float(pairs[i] & 0xFFFF0000u);
-        }
+__device__ __forceinline__ void load_channels(float (&to)[Width], const float* from) {
+    if constexpr (Width == 4) {
+        const float4 x = load4(from);
+        to[0] = x.x, to[1] = x.y, to[2] = x.z, to[3] = x.w;
     } else {
-        to[0] = widen(from[0]);
+        to[0] = from[0];
     }
 }
 
@@ -69,10 +64,10 @@ struct Piece {
 //
 // A thread keeps to the same Width channels and a block reads whole rows. Sums are taken per thread, then
 // over the rows of threads, then over channels: an order that depends on the shape alone.
-//   x [pixels, channels] bf16;  in shared memory: sums, means [groups], columns [GROUP_THREADS * Width],
+//   x [pixels, channels] f32;  in shared memory: sums, means [groups], columns [GROUP_THREADS * Width],
 //   channel_sums [channels]
 template <int Width, bool Squares>
-__device__ void sum_groups(float* sums, const float* means, float* columns, float* channel_sums, const bf16* x,
+__device__ void sum_groups(float* sums, const float* means, float* columns, float* channel_sums, const float* x,
                            unsigned int first, unsigned int end, unsigned int channels, unsigned int groups) {
     const unsigned int vectors = channels / Width, size = channels / groups;
     for (unsigned int begin = 0; begin < vectors; begin += GROUP_THREADS) {
@@ -156,12 +151,12 @@ __device__ void merge_pieces(float2* moments, float2* sums, unsigned int pixels,
 // Statistics for `group_norm_apply`, which follows. Every block leaves the moments of its piece, taken a few
 // pixels at a time so that the second pass over them, for the squares about their mean, finds them in L1, and
 // merged in order (Chan et al., 1983). The last block to arrive merges the pieces.
-//   x [images, pixels, channels] bf16, aligned to 16 bytes; Width divides channels
+//   x [images, pixels, channels] f32, aligned to 16 bytes; Width divides channels
 // Grid (pieces, images) without an empty piece, pieces * images * groups at most GROUP_SLOTS; block
 // GROUP_THREADS; shared memory GROUP_THREADS * Width + channels + 4 * groups f32, at least
 // 2 * GROUP_THREADS.
 template <int Width>
-__device__ __forceinline__ void group_norm_moments(const bf16* x, unsigned int pixels, unsigned int channels,
+__device__ __forceinline__ void group_norm_moments(const float* x, unsigned int pixels, unsigned int channels,
                                                    unsigned int groups, float epsilon) {
     take_turn();
     extern __shared__ __align__(16) float memory[];
@@ -203,10 +198,11 @@ __device__ __forceinline__ void group_norm_moments(const bf16* x, unsigned int p
 
 // out = y / (1 + exp(-y)), y = (x - mean) / sqrt(var + epsilon) * weight + bias, statistics over the
 // channels of a group and all pixels of an image, as left by `group_norm_moments` over `pieces` pieces.
-//   out, x [images, pixels, channels] bf16, rounded once;  weight, bias [channels] f32;  Width divides channels
+//   out [images, pixels, channels] bf16, rounded once;  x likewise f32;  weight, bias [channels] f32;  Width
+//   divides channels
 // Grid (pieces of its own, images), block GROUP_THREADS. out and x aligned to 16 bytes.
 template <int Width>
-__device__ __forceinline__ void group_norm_apply(bf16* out, const bf16* x, const float* weight, const float* bias,
+__device__ __forceinline__ void group_norm_apply(bf16* out, const float* x, const float* weight, const float* bias,
                                                  unsigned int pixels, unsigned int channels, unsigned int groups,
                                                  unsigned int pieces) {
     take_turn();
@@ -234,9 +230,8 @@ __device__ __forceinline__ void group_norm_apply(bf16* out, const bf16* x, const
                 const float y = (v[i] - mean[i]) * factor[i] + shift[i];
                 v[i] = __fdividef(y, 1.0f + __expf(-y));
             }
-            if constexpr (Width == 8) {
-                *reinterpret_cast<uint4*>(out + at) =
-                    make_uint4(pack2(v[0], v[1]), pack2(v[2], v[3]), pack2(v[4], v[5]), pack2(v[6], v[7]));
+            if constexpr (Width == 4) {
+                store4(out + at, make_float4(v[0], v[1], v[2], v[3]));
             } else {
                 out[at] = rounded<bf16>(v[0]);
             }
@@ -246,13 +241,13 @@ __device__ __forceinline__ void group_norm_apply(bf16* out, const bf16* x, const
 
 #define GROUP_NORM(Width)                                                                                      \
     extern "C" __global__ __launch_bounds__(GROUP_THREADS) void group_norm_moments_##Width(                    \
-        const bf16* x, unsigned int pixels, unsigned int channels, unsigned int groups, float epsilon) {       \
+        const float* x, unsigned int pixels, unsigned int channels, unsigned int groups, float epsilon) {      \
         group_norm_moments<Width>(x, pixels, channels, groups, epsilon);                                       \
     }                                                                                                          \
     extern "C" __global__ __launch_bounds__(GROUP_THREADS) void group_norm_apply_##Width(                      \
-        bf16* out, const bf16* x, const float* weight, const float* bias, unsigned int pixels,                 \
+        bf16* out, const float* x, const float* weight, const float* bias, unsigned int pixels,                \
         unsigned int channels, unsigned int groups, unsigned int pieces) {                                     \
         group_norm_apply<Width>(out, x, weight, bias, pixels, channels, groups, pieces);                       \
     }
 GROUP_NORM(1)
-GROUP_NORM(8)
+GROUP_NORM(4)

@@ -338,7 +338,7 @@ pub trait Device: Send + Sync {
         self.missing("global_response_norm")
     }
 
-    /// `out = conv(x) + bias (+ residual)`. All float NHWC; out may be f32.
+    /// `out = conv(x) + bias (+ residual)`. NHWC: out bf16|f32, x of the weights' dtype, residual f32.
     fn conv2d(
         &self,
         out: &mut Tensor<Self::Buffer>,
@@ -348,8 +348,8 @@ pub trait Device: Send + Sync {
         residual: Option<&Tensor<Self::Buffer>>,
     ) -> Result<()>;
 
-    /// `out = silu(group_norm(x))`, float NHWC `[b, h, w, c]`; statistics over a group's channels
-    /// and all pixels of one image, f32.
+    /// `out = silu(group_norm(x))`, NHWC `[b, h, w, c]`; statistics over a group's channels and all pixels of
+    /// one image; f32 throughout, one rounding. out bf16|f32, x f32.
     fn group_norm_silu(
         &self,
         out: &mut Tensor<Self::Buffer>,
@@ -386,6 +386,9 @@ pub trait Device: Send + Sync {
         z: &Tensor<Self::Buffer>,
         codebook: &Tensor<Self::Buffer>,
     ) -> Result<()>;
+
+    /// `out = x`, rounded: what a convolution reads of a residual stream. out bf16, x f32, the same shape.
+    fn to_bf16(&self, out: &mut Tensor<Self::Buffer>, x: &Tensor<Self::Buffer>) -> Result<()>;
 
     /// Pixels to network input: `out = x/255`, channel 3 zero. out float `[1, h, w, 4]`, x u8 `[h, w, 3]`.
     fn load_rgb8(&self, out: &mut Tensor<Self::Buffer>, x: &Tensor<Self::Buffer>) -> Result<()>;

@@ -264,7 +264,7 @@ pub fn conv2d<D: Device>(
         check!("conv2d", x.dim(1) % 2 == 0 && x.dim(2) % 2 == 0, x);
     }
     if let Some(r) = residual {
-        check!("conv2d", r.dtype() == weight.dtype && r.shape() == out.shape(), r, out);
+        check!("conv2d", r.dtype() == DType::F32 && r.shape() == out.shape(), r, out);
     }
     device.conv2d(out, x, weight, geometry, residual)
 }
@@ -277,7 +277,7 @@ pub fn group_norm_silu<D: Device>(
     norm: &Norm<D::Buffer>,
     groups: usize,
 ) -> Result<()> {
-    check!("group_norm_silu", is_float(x) && out.dtype() == x.dtype(), x, out);
+    check!("group_norm_silu", x.dtype() == DType::F32 && is_float(out), x, out);
     check!("group_norm_silu", x.shape() == out.shape() && x.shape().dims().len() == 4, x, out);
     check!("group_norm_silu", groups > 0 && x.dim(3) % groups == 0, x);
     check!("group_norm_silu", norm.weight.shape().elements() == x.dim(3), norm.weight, x);
@@ -326,6 +326,17 @@ pub fn nearest_code<D: Device>(
     );
     check!("nearest_code", z.shape().last() == codebook.shape().last(), z, codebook);
     device.nearest_code(ids, z, codebook)
+}
+
+/// [`Device::to_bf16`].
+pub fn to_bf16<D: Device>(
+    device: &D,
+    out: &mut Tensor<D::Buffer>,
+    x: &Tensor<D::Buffer>,
+) -> Result<()> {
+    check!("to_bf16", x.dtype() == DType::F32 && out.dtype() == DType::BF16, out, x);
+    check!("to_bf16", x.shape() == out.shape(), out, x);
+    device.to_bf16(out, x)
 }
 
 /// [`Device::load_rgb8`].

@@ -364,6 +364,10 @@ impl<D: Device> Device for Traced<D> {
         })
     }
 
+    fn to_bf16(&self, out: &mut Tensor<Self::Buffer>, x: &Tensor<Self::Buffer>) -> Result<()> {
+        self.run("to_bf16", out, &[x], Work::default(), |d, out| d.to_bf16(out, x))
+    }
+
     fn load_rgb8(&self, out: &mut Tensor<Self::Buffer>, x: &Tensor<Self::Buffer>) -> Result<()> {
         self.run("load_rgb8", out, &[x], Work::default(), |d, out| d.load_rgb8(out, x))
     }

@@ -1,5 +1,7 @@
 //! The VQ tokenizer: codebook, encoder and decoder, in the layout and with the tensor names of
 //! diffusers' `VQModel` (convolutions only). Images are NHWC in `[0, 1]`.
+//!
+//! The residual stream is f32, as in the transformers; convolutions read bf16.
 
 use crate::config::VqConfig;
 use crate::device::{Conv, Device, Norm};
@@ -187,16 +189,16 @@ impl<D: Device> Body<D> {
     }
 
     fn forward(&self, device: &D, x: Tensor<D::Buffer>, out: DType) -> Result<Tensor<D::Buffer>> {
-        let mut x = convolved(device, &x, &self.conv_in, Conv::Same, x.dtype())?;
+        let mut x = convolved(device, &x, &self.conv_in, Conv::Same, DType::F32)?;
         for level in &self.levels {
             for block in &level.blocks {
                 x = block.forward(device, x, self.groups)?;
             }
             if let Some((matrix, geometry)) = &level.resample {
-                x = convolved(device, &x, matrix, *geometry, x.dtype())?;
+                x = convolved(device, &x, matrix, *geometry, DType::F32)?;
             }
         }
-        let mut normed = device.zeros(x.dtype(), *x.shape())?;
+        let mut normed = device.zeros(self.conv_out.dtype, *x.shape())?;
         ops::group_norm_silu(device, &mut normed, &x, &self.norm_out, self.groups)?;
         convolved(device, &normed, &self.conv_out, Conv::Same, out)
     }
@@ -222,14 +224,14 @@ impl<D: Device> ResBlock<D> {
         x: Tensor<D::Buffer>,
         groups: usize,
     ) -> Result<Tensor<D::Buffer>> {
-        let mut normed = device.zeros(x.dtype(), *x.shape())?;
+        let mut normed = device.zeros(self.conv1.dtype, *x.shape())?;
         ops::group_norm_silu(device, &mut normed, &x, &self.norm1, groups)?;
-        let hidden = convolved(device, &normed, &self.conv1, Conv::Same, x.dtype())?;
-        normed = device.zeros(x.dtype(), *hidden.shape())?;
+        let hidden = convolved(device, &normed, &self.conv1, Conv::Same, DType::F32)?;
+        normed = device.zeros(self.conv2.dtype, *hidden.shape())?;
         ops::group_norm_silu(device, &mut normed, &hidden, &self.norm2, groups)?;
         let mut out = hidden; // its values are consumed; same shape
         let shortcut = match &self.shortcut {
-            Some(matrix) => convolved(device, &x, matrix, Conv::Point, x.dtype())?,
+            Some(matrix) => convolved(device, &x, matrix, Conv::Point, DType::F32)?,
             None => x,
         };
         ops::conv2d(device, &mut out, &normed, &self.conv2, Conv::Same, Some(&shortcut))?;
@@ -270,6 +272,7 @@ fn conv<D: Device>(
     ops::pack(device, w.conv(name, [to, from, side, side], padded)?)
 }
 
+/// A convolution of activations, or of the f32 residual stream, which it reads as its weights are stored.
 fn convolved<D: Device>(
     device: &D,
     x: &Tensor<D::Buffer>,
@@ -277,6 +280,11 @@ fn convolved<D: Device>(
     geometry: Conv,
     dtype: DType,
 ) -> Result<Tensor<D::Buffer>> {
+    if x.dtype() != matrix.dtype {
+        let mut rounded = device.zeros(DType::BF16, *x.shape())?;
+        ops::to_bf16(device, &mut rounded, x)?;
+        return convolved(device, &rounded, matrix, geometry, dtype);
+    }
     let shape: Shape =
         [x.dim(0), geometry.output(x.dim(1)), geometry.output(x.dim(2)), matrix.rows].into();
     let mut out = device.zeros(dtype, shape)?;

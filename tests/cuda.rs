@@ -45,18 +45,23 @@ fn steps(engine: &Engine, request: &Request) -> (Vec<Vec<u32>>, Generated) {
     (seen, generated)
 }
 
-/// Largest error of diffusers' VQ decoder in bf16, from the golden file of the base tokenizer.
-fn bf16_error() -> f32 {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/vq_base.safetensors");
-    let bytes = std::fs::read(path).unwrap();
-    let golden = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let error = golden.tensor("pixels.bf16_error").unwrap().data();
-    f32::from_le_bytes([error[0], error[1], error[2], error[3]])
+/// How many bytes are one, two and more apart.
+fn apart(a: &[u8], b: &[u8]) -> [usize; 3] {
+    assert_eq!(a.len(), b.len());
+    let mut counts = [0; 3];
+    for off in a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).filter(|off| *off > 0) {
+        counts[usize::from(off).min(3) - 1] += 1;
+    }
+    counts
 }
 
-fn furthest(a: &[u8], b: &[u8]) -> u8 {
-    assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).max().unwrap_or(0)
+/// Convolutions read bf16: what sums of another order round differently, later layers carry on. One byte in a
+/// thousand may be two apart, none three.
+fn same_picture(found: &[u8], expected: &[u8]) {
+    let [one, two, more] = apart(found, expected);
+    let bytes = expected.len();
+    println!("of {bytes} bytes of the pictures {one} are one apart, {two} two, {more} more");
+    assert!(two * 1000 <= bytes && more == 0, "{two} bytes are two apart, {more} more");
 }
 
 /// What a stage makes of the tokens before a step.
@@ -263,8 +268,7 @@ fn both_backends_make_the_same_choices_and_the_same_picture() {
             "step {alike} differs, and not by a near tie"
         );
     }
-    // The pictures of the same tokens: each backend may be off the exact one by twice the error of a bf16 run
-    // (`models.rs`).
+    // The pictures of the same tokens.
     let tokens = &on_cpu.base_tokens[..];
     let (grid, mask_token) = (config.base.grid, config.base.codebook_size as u32);
     let [on_cpu_picture, on_gpu_picture] = [cpu, gpu].map(|engine| {
@@ -282,10 +286,7 @@ fn both_backends_make_the_same_choices_and_the_same_picture() {
         };
         engine.preview(&step).unwrap()
     });
-    let allowed = 2.0 * 2.0 * bf16_error() * 255.0 + 1.0;
-    let off = furthest(&on_gpu_picture.rgb, &on_cpu_picture.rgb);
-    println!("the pictures differ by at most {off}/255, allowed {allowed:.1}");
-    assert!(f32::from(off) <= allowed, "a pixel differs by {off}/255, allowed {allowed}");
+    same_picture(&on_gpu_picture.rgb, &on_cpu_picture.rgb);
 
     // Unobserved, the loop is one graph: recorded, then launched again with another seed, then with the
     // first one. It does what the steps one by one do.
@@ -319,10 +320,36 @@ fn both_backends_edit_alike() {
             ENGINES.each_ref().map(|engine| steps(engine, &request));
         assert_eq!(expected.len(), 2);
         assert_eq!(found, expected);
-        let off = furthest(&on_gpu.image.rgb, &on_cpu.image.rgb);
-        let allowed = 2.0 * 2.0 * bf16_error() * 255.0 + 1.0;
-        assert!(f32::from(off) <= allowed, "a pixel differs by {off}/255, allowed {allowed}");
+        same_picture(&on_gpu.image.rgb, &on_cpu.image.rgb);
     }
+}
+
+/// Uploads from two threads, larger than all slots of the ring and smaller than a cache line, none of them
+/// waited for: the simulator copies page-locked memory as late as it may, so a slot that is filled too early
+/// shows.
+#[test]
+fn what_is_uploaded_arrives() {
+    let sizes = [1, 63, 64, 1000, (2 << 20) - 1, 2 << 20, 100, (5 << 20) + 3, 9 << 20, 7, 0];
+    let data = |thread: usize, i: usize| -> Vec<u8> {
+        let first = (thread * 31 + i * 7) as u64;
+        (first..)
+            .map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8)
+            .take(sizes[i])
+            .collect()
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..2 {
+            scope.spawn(move || {
+                let device = gpu::cuda();
+                let upload = |i| device.upload(&data(thread, i), [sizes[i]]).unwrap();
+                let tensors: Vec<_> = (0..sizes.len()).map(upload).collect();
+                for (i, tensor) in tensors.iter().enumerate() {
+                    let found: Vec<u8> = device.download(tensor).unwrap();
+                    assert!(found == data(thread, i), "thread {thread}, {} bytes", sizes[i]);
+                }
+            });
+        }
+    });
 }
 
 /// The PTX in the repository is what these sources compile to. Without a compiler `build.rs` has seen to

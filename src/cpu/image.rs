@@ -1,11 +1,22 @@
-//! `load_rgb8` and `to_rgb8`: the pixel formats at the edges of the VQ model.
+//! `load_rgb8` and `to_rgb8`, the pixel formats at the edges of the VQ model, and `to_bf16` within it.
 
 use super::Cpu;
 use super::gemm::part;
-use super::memory::{Buffer, Float, Parts};
-use super::simd::{Kernel, Lanes};
+use super::memory::{Buffer, Float, Parts, View, ViewMut};
+use super::simd::{Kernel, LANES, Lanes};
 use crate::tensor::{DType, Tensor};
 use half::bf16;
+use std::ops::Range;
+
+/// [`crate::device::Device::to_bf16`].
+pub(super) fn to_bf16(cpu: &Cpu, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) {
+    let values = x.shape().elements();
+    let tasks = cpu.tasks(values, 1);
+    let (out, x) = (out.view_mut(), x.view());
+    cpu.parallel(tasks, |task| {
+        cpu.level.run(Round { out, x, range: part(values, tasks, task) });
+    });
+}
 
 /// [`crate::device::Device::load_rgb8`].
 pub(super) fn load_rgb8(cpu: &Cpu, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) {
@@ -37,6 +48,25 @@ pub(super) fn to_rgb8(cpu: &Cpu, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) {
         // SAFETY: one part a task.
         cpu.level.run(ToRgb { out: unsafe { out.part(range.clone()) }, x: &x[range] });
     });
+}
+
+struct Round<'a> {
+    out: ViewMut<'a>,
+    x: View<'a>,
+    range: Range<usize>,
+}
+
+impl Kernel for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, l: L) {
+        for i in self.range.clone().step_by(LANES) {
+            let n = self.range.end - i;
+            // SAFETY: within both tensors; tasks share no element.
+            unsafe { self.out.store(l, i, n, self.x.load(l, i, n)) };
+        }
+    }
 }
 
 struct FromRgb<'a, T> {

@@ -275,6 +275,11 @@ impl Device for Cpu {
         Ok(())
     }
 
+    fn to_bf16(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Result<()> {
+        image::to_bf16(self, out, x);
+        Ok(())
+    }
+
     fn load_rgb8(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Result<()> {
         image::load_rgb8(self, out, x);
         Ok(())

@@ -128,7 +128,7 @@ pub(super) fn group_norm_silu(
     groups: usize,
 ) {
     let (images, pixels, channels) = (x.dim(0), x.dim(1) * x.dim(2), x.dim(3));
-    let chunk = (32_768 / channels).max(1); // 64 KiB: the second pass reads it from cache
+    let chunk = (32_768 / channels).max(1); // 128 KiB: the second pass reads it from cache
     let chunks = pixels.div_ceil(chunk);
     let (out, x) = (out.view_mut(), x.view());
     let weight = norm.weight.slice::<f32>();

@@ -215,7 +215,7 @@ fn failed(ordinal: usize, what: &str, error: DriverError) -> Error {
     let code = error.error_name().map(|n| n.to_string_lossy().into_owned());
     let words = error.error_string().map(|s| s.to_string_lossy().into_owned());
     let advice = match error.0 {
-        CUresult::CUDA_ERROR_OUT_OF_MEMORY => "; free memory on the GPU, or use --device cpu",
+        CUresult::CUDA_ERROR_OUT_OF_MEMORY => "; free some, or use --device cpu",
         CUresult::CUDA_ERROR_NO_DEVICE => {
             "; no GPU is visible (CUDA_VISIBLE_DEVICES?); use --device cpu"
         }

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cudarc::driver::{result, sys};
+use cudarc::driver::{DriverError, result, sys};
 
 use super::driver::Driver;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// `cuEventElapsedTime`, which every driver has; cudarc calls one of CUDA 12.8.
 type Between = unsafe extern "C" fn(*mut f32, sys::CUevent, sys::CUevent) -> sys::CUresult;
@@ -52,18 +52,29 @@ impl Events {
             .map_err(|e| self.driver.failed("recording an event", e))
     }
 
+    /// Waits until it has come.
+    pub fn wait(&self, mark: &Mark) -> Result<()> {
+        self.driver.bind()?;
+        // SAFETY: the event is alive.
+        unsafe { result::event::synchronize(mark.event()) }.map_err(|e| self.failed(e))
+    }
+
     /// Waits for `to`.
     pub fn elapsed(&self, from: &Mark, to: &Mark) -> Result<Duration> {
-        self.driver.bind()?;
+        self.wait(to)?;
         let mut milliseconds = 0.0f32;
-        let failed = |e| self.driver.failed("waiting for what was queued", e);
         // SAFETY: both events are alive.
         unsafe {
-            result::event::synchronize(to.event()).map_err(failed)?;
             let between = self.driver.symbol::<Between>("cuEventElapsedTime")?;
-            between(&mut milliseconds, from.event(), to.event()).result().map_err(failed)?;
+            between(&mut milliseconds, from.event(), to.event())
+                .result()
+                .map_err(|e| self.failed(e))?;
         }
         Ok(Duration::from_secs_f64(f64::from(milliseconds.max(0.0)) / 1e3))
+    }
+
+    fn failed(&self, error: DriverError) -> Error {
+        self.driver.failed("waiting for what was queued", error)
     }
 }
 

@@ -18,6 +18,7 @@ mod linear;
 mod norm;
 mod pack;
 mod sample;
+mod staging;
 
 /// The constants of `kernels/launch.h`.
 mod launch {
@@ -37,7 +38,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use cudarc::driver::{result, sys};
+use cudarc::driver::sys;
 
 use crate::device::*;
 use crate::error::{Error, Result};
@@ -50,6 +51,7 @@ pub use event::Mark;
 use graph::{Graphs, Queued};
 use kernel::Launch;
 pub use pack::Packed;
+use staging::Staging;
 
 thread_local! {
     /// What the loop is made of that this thread is recording.
@@ -79,6 +81,7 @@ pub struct Cuda {
     arena: Arc<Arena>,
     events: Arc<Events>,
     graphs: Mutex<Graphs>,
+    staging: Staging,
     attention: attention::Kernels,
     codebook: codebook::Kernels,
     conv: conv::Kernels,
@@ -119,6 +122,7 @@ impl Cuda {
         let driver = Arc::new(driver);
         let load = |unit: &str| load(&driver, unit);
         let d = &*driver;
+        let events = Events::new(driver.clone());
         Ok(Cuda {
             attention: attention::Kernels::load(d, load("attention")?)?,
             codebook: codebook::Kernels::load(d, load("codebook")?)?,
@@ -129,7 +133,8 @@ impl Cuda {
             linear: linear::Kernels::load(d, load("linear")?)?,
             sample: sample::Kernels::load(d, load("sample")?)?,
             arena: Arena::new(driver.clone()),
-            events: Events::new(driver.clone()),
+            staging: Staging::new(&driver, &events)?,
+            events,
             graphs: Mutex::default(),
             own: Vec::new(),
             driver: driver.clone(),
@@ -268,24 +273,15 @@ impl Device for Cuda {
     fn write(&self, dst: &mut Buffer, bytes: &[u8]) -> Result<()> {
         self.host_work("a copy to the device");
         assert!(bytes.len() <= dst.bytes(), "write of {} bytes into {}", bytes.len(), dst.bytes());
-        self.driver.bind()?;
-        // SAFETY: the range lies in the buffer. Pageable memory is staged before the call returns.
-        unsafe { result::memcpy_htod_async(dst.address(), bytes, self.driver.stream.cu_stream()) }
-            .map_err(|e| {
-                self.driver.failed(&format!("copying {} bytes to the device", bytes.len()), e)
-            })
+        // SAFETY: the range lies in the buffer.
+        unsafe { self.staging.write(dst.address(), bytes) }
     }
 
     fn read(&self, src: &Buffer, bytes: &mut [u8]) -> Result<()> {
         self.host_work("a copy from the device");
         assert!(bytes.len() <= src.bytes(), "read of {} bytes from {}", bytes.len(), src.bytes());
-        self.driver.bind()?;
-        let what =
-            format!("copying {} bytes from the device, after what was queued before", bytes.len());
-        // SAFETY: the range lies in the buffer, and the copy has ended before `bytes` is used.
-        unsafe { result::memcpy_dtoh_async(bytes, src.address(), self.driver.stream.cu_stream()) }
-            .and_then(|()| self.driver.stream.synchronize())
-            .map_err(|e| self.driver.failed(&what, e))
+        // SAFETY: the range lies in the buffer.
+        unsafe { self.staging.read(src.address(), bytes) }
     }
 
     fn together<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -454,6 +450,10 @@ impl Device for Cuda {
         codebook: &Tensor<Buffer>,
     ) -> Result<()> {
         self.codebook.nearest_code(ids, z, codebook).try_for_each(|launch| self.submit(launch))
+    }
+
+    fn to_bf16(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Result<()> {
+        self.submit(self.image.to_bf16(out, x))
     }
 
     fn load_rgb8(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Result<()> {

@@ -17,7 +17,7 @@ type LayerNorm = Kernel<(u64, u64, u64, u64, u32, u32, f32)>;
 pub(super) struct Kernels {
     layer_norm_f32: LayerNorm,
     layer_norm_bf16: LayerNorm,
-    /// For any number of channels, and for multiples of 8.
+    /// For any number of channels, and for multiples of 4.
     group_norm: [GroupNorm; 2],
 }
 
@@ -45,9 +45,9 @@ impl Kernels {
                     apply: Kernel::load(driver, module, "group_norm_apply_1", 0)?,
                 },
                 GroupNorm {
-                    width: 8,
-                    moments: Kernel::load(driver, module, "group_norm_moments_8", 0)?,
-                    apply: Kernel::load(driver, module, "group_norm_apply_8", 0)?,
+                    width: 4,
+                    moments: Kernel::load(driver, module, "group_norm_moments_4", 0)?,
+                    apply: Kernel::load(driver, module, "group_norm_apply_4", 0)?,
                 },
             ],
         })
@@ -90,7 +90,7 @@ impl Kernels {
     ) -> [Launch; 2] {
         let (images, pixels, channels) = (x.dim(0), x.dim(1) * x.dim(2), x.dim(3));
         let GroupNorm { width, moments, apply } =
-            &self.group_norm[usize::from(channels.is_multiple_of(8))];
+            &self.group_norm[usize::from(channels.is_multiple_of(4))];
         // Pixels that a block has in hand at once.
         let rows = (GROUP_THREADS * width / channels as u32).max(1);
         let most = GROUP_PIECES.min(GROUP_SLOTS / (images * groups) as u32).max(1);

@@ -1,9 +1,30 @@
-//! `load_rgb8` and `to_rgb8`.
+//! `to_bf16`, `load_rgb8` and `to_rgb8`.
 
 use super::judge::*;
 use crate::device::Device;
 use crate::ops;
 use crate::tensor::DType;
+use half::bf16;
+
+pub(super) fn to_bf16<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
+    // Ties either way, the largest, what overflows, the smallest, and zeros of both signs.
+    let special =
+        [0x3F80_8000, 0x3F81_8000, 0x7F7F_7FFF, 0x7F7F_FFFF, 1, 0x8000_0001, 0, 0x8000_0000];
+    for elements in [1, 3, 4, 1023, 1030, 70_000] {
+        let mut x: Vec<f32> = special.map(f32::from_bits).to_vec();
+        x.extend(Random(9).floats(70_000, 3.0));
+        x.truncate(elements);
+        let got = everywhere!(judge, elements, |device| {
+            let x = input(device, &x, [elements])?;
+            let mut y = output::<bf16, _>(device, [elements])?;
+            ops::to_bf16(device, &mut y.tensor, &x.tensor)?;
+            y.read::<bf16>(device)?.into_iter().map(bf16::to_bits).collect()
+        });
+        let expected: Vec<u16> = x.iter().map(|&x| bf16::from_f32(x).to_bits()).collect();
+        judge.exactly(elements, &got, &expected);
+    }
+    Ok(())
+}
 
 pub(super) fn load_rgb8<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
     let x: Vec<u8> = (0..256 * 3).map(|i| (i * 7 % 256) as u8).collect();

@@ -210,7 +210,7 @@ const IMAGES: [(usize, usize, usize, usize, usize, f32, f32); 13] = [
     (1, 40, 41, 48, 8, 0.0, 20.0),
     (2, 30, 40, 64, 32, 10.0, 1.0),
     (1, 5, 5, 16, 4, 2.0, 0.0),
-    // Groups across threads; more channels than threads, one at a time and in eights; many groups.
+    // Groups across threads; more channels than threads, one at a time and in fours; many groups.
     (1, 9, 7, 96, 6, 0.5, 1.0),
     (2, 3, 3, 259, 7, 1.0, 1.0),
     (1, 5, 3, 2064, 43, 0.0, 1.0),
@@ -237,12 +237,12 @@ fn images_of<D: Device>(
     let (images, height, width, channels, groups, mean, spread) = sizes;
     let pixels = height * width;
     let mut random = Random((pixels * channels) as u64);
-    let x = random.floats(images * pixels * channels, spread);
-    let x: Vec<f32> = x.iter().map(|x| stored(x + mean, dtype)).collect();
+    let mut x = random.floats(images * pixels * channels, spread);
+    x.iter_mut().for_each(|x| *x += mean);
     let (w, b) = (random.floats(channels, 1.0), random.floats(channels, 2.0));
 
     let got = everywhere!(judge, case, dtype, |device| {
-        let x = float_input(device, &x, dtype, [images, height, width, channels])?;
+        let x = input(device, &x, [images, height, width, channels])?;
         let (w, b) = (input(device, &w, [channels])?, input(device, &b, [channels])?);
         let (weight, bias) = (w.tensor, Some(b.tensor));
         let norm = Norm { kind: NormKind::Layer, weight, bias, epsilon: EPSILON };

@@ -44,7 +44,7 @@ macro_rules! tests {
 tests! {
     TESTED, |name| agrees(gpu::cuda(), Sums::TensorCores, selftest::verbs(), name),
     embed select_rows copy_rows layer_norm linear linear_add_norm attention guide_and_sample remask
-    conv2d group_norm_silu to_rgb8 load_rgb8 nearest_code
+    conv2d group_norm_silu to_bf16 to_rgb8 load_rgb8 nearest_code
 }
 
 tests! {
