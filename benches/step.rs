@@ -13,7 +13,7 @@
 use half::bf16;
 use muse::config::TransformerConfig;
 use muse::cuda::Cuda;
-use muse::decode::DecodeOptions;
+use muse::decode::{DecodeOptions, GuidanceSchedule, Order};
 use muse::device::{Device, Masked, Remask, Sampling};
 use muse::models::MaskedModel;
 use muse::models::muse::{Muse, Text};
@@ -42,6 +42,8 @@ fn config() -> TransformerConfig {
             steps: 12,
             guidance_start: 10.0,
             guidance: 10.0,
+            guidance_schedule: GuidanceSchedule::Linear,
+            order: Order::Confidence,
             temperature: 1.0,
             token_temperature: 1.0,
             top_k: 0,

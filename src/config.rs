@@ -12,7 +12,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::DecodeOptions;
+use crate::decode::{DecodeOptions, GuidanceSchedule, Order};
 use crate::error::{Error, Result};
 
 /// The files of a model directory; those of super-res exist when the config has it.
@@ -128,6 +128,10 @@ struct DecodeKeys {
     steps: usize,
     guidance_start: f32,
     guidance: f32,
+    #[serde(default)]
+    guidance_schedule: GuidanceSchedule,
+    #[serde(default)]
+    order: Order,
     temperature: f32,
     token_temperature: f32,
     top_k: usize,

@@ -1,9 +1,12 @@
 //! Parallel decoding (MaskGIT; Muse §2.7–2.8): the one loop that every stage and every edit calls.
 //!
-//! Per step: predict all masked tokens, draw one for each, keep the most confident, remask the rest
-//! on a cosine schedule. Everything that depends on the step alone is laid out by [`plan`] first;
-//! the loop itself computes nothing on the host, reads nothing back and allocates nothing, so a device
-//! may take all of it as one unit of work ([`Device::together`]).
+//! Per step: predict all masked tokens, draw one for each, keep the most confident (or those that come
+//! first in another [`Order`]), remask the rest on a cosine schedule. Everything that depends on the step
+//! alone is laid out by [`plan()`] first; the loop itself computes nothing on the host, reads nothing back
+//! and allocates nothing, so a device may take all of it as one unit of work ([`Device::together`]).
+
+mod order;
+mod plan;
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -13,86 +16,11 @@ use crate::error::{Error, Result};
 use crate::models::MaskedModel;
 use crate::ops;
 use crate::rng::NoiseKey;
-use crate::tensor::DType;
+use crate::tensor::{DType, Tensor};
 
-/// How a decode loop samples.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct DecodeOptions {
-    /// Steps, at least 1 and at most the number of masked tokens.
-    pub steps: usize,
-    /// Guidance scale of the first step.
-    pub guidance_start: f32,
-    /// Guidance scale of the last step; between the two it is linear in the step (Muse §2.7).
-    pub guidance: f32,
-    /// Temperature of the confidence noise, annealed linearly to 0 (MaskGIT's choice temperature).
-    pub temperature: f32,
-    /// Temperature of the token distribution; 0 is greedy.
-    pub token_temperature: f32,
-    /// Tokens are drawn from the `top_k` largest logits; 0 means all.
-    pub top_k: usize,
-}
-
-/// What one step does.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct StepPlan {
-    /// Masked positions before the step.
-    pub masked: usize,
-    /// Masked positions after it.
-    pub remaining: usize,
-    /// Guidance scale.
-    pub guidance: f32,
-    /// Multiplies the Gumbel noise on the confidences.
-    pub noise: f32,
-    /// Temperature of the token distribution; 0 is greedy.
-    pub token_temperature: f32,
-    /// Tokens are drawn from the `top_k` largest logits; 0 means all.
-    pub top_k: usize,
-}
-
-impl StepPlan {
-    /// Sequences the transformer sees: at a guidance scale of exactly 1 the unconditional rows
-    /// would cancel, so they are not computed.
-    pub fn batch(&self) -> usize {
-        if self.guidance == 1.0 { 1 } else { 2 }
-    }
-}
-
-/// The steps of one decode loop over `masked` masked positions.
-///
-/// After step i of N, `⌊masked·cos(π/2·(i+1)/N)⌋` positions stay masked, clamped to
-/// `[1, unknown − 1]`, and none after the last.
-///
-/// # Errors
-/// [`Error::Option`] when there are more steps than masked positions.
-pub fn plan(masked: usize, options: &DecodeOptions) -> Result<Vec<StepPlan>> {
-    let n = options.steps;
-    if n > masked {
-        return Err(Error::option("steps", n, format!("1 to {masked}, the grid's masked tokens")));
-    }
-    let mut unknown = masked;
-    let steps = (0..n)
-        .map(|i| {
-            let done = (i + 1) as f64 / n as f64;
-            let ratio = (std::f64::consts::FRAC_PI_2 * done).cos();
-            // The margin keeps an exact product, as at cos(π/3) = ½, from falling below its integer.
-            let target = (masked as f64 * ratio + 1e-9).floor() as usize;
-            let remaining = if i + 1 == n { 0 } else { target.min(unknown - 1).max(1) };
-            let along = if n == 1 { 1.0 } else { i as f32 / (n - 1) as f32 };
-            let step = StepPlan {
-                masked: unknown,
-                remaining,
-                guidance: options.guidance_start
-                    + (options.guidance - options.guidance_start) * along,
-                noise: options.temperature * (1.0 - done as f32),
-                token_temperature: options.token_temperature,
-                top_k: options.top_k,
-            };
-            unknown = remaining;
-            step
-        })
-        .collect();
-    Ok(steps)
-}
+pub use order::Order;
+pub(crate) use order::{drawn, halton};
+pub use plan::{DecodeOptions, GuidanceSchedule, Start, StepPlan, plan};
 
 /// What a step callback sees.
 #[derive(Clone, Debug)]
@@ -103,7 +31,11 @@ pub struct Step<'a> {
     pub step: usize,
     /// Steps of this stage.
     pub steps: usize,
-    /// Latent grid, height and width.
+    /// Window that is being decoded, from 0; only outpainting has several.
+    pub window: usize,
+    /// Windows of this stage.
+    pub windows: usize,
+    /// Token grid, height and width: of the whole image.
     pub grid: [usize; 2],
     /// Token ids, row-major; `mask_token` where still masked.
     pub tokens: &'a [u32],
@@ -129,6 +61,8 @@ pub struct Stage {
     pub mask_token: u32,
     /// Seed of the noise.
     pub seed: u64,
+    /// Which draws are kept.
+    pub order: Order,
 }
 
 impl<B> Masked<B> {
@@ -156,9 +90,13 @@ pub fn decode<D: Device>(
     stage: Stage,
     on_step: Option<&mut OnStep<'_>>,
 ) -> Result<Vec<Duration>> {
+    let ranks = match stage.order.ranks(stage.grid) {
+        Some(ranks) => Some(device.upload(&ranks, [ranks.len(), 1])?),
+        None => None,
+    };
     let mut run = |masked: &mut _, index: usize| -> Result<[D::Mark; 2]> {
         let start = device.mark()?;
-        step(device, model, masked, stage, (index, &plan[index]))?;
+        step(device, model, masked, stage, &plan[index], ranks.as_ref())?;
         Ok([start, device.mark()?])
     };
     let mut marks: Vec<[D::Mark; 2]> = Vec::with_capacity(plan.len());
@@ -176,6 +114,8 @@ pub fn decode<D: Device>(
                     stage: stage.name,
                     step: index,
                     steps: plan.len(),
+                    window: 0,
+                    windows: 1,
                     grid: stage.grid,
                     tokens: &tokens,
                     mask_token: stage.mask_token,
@@ -191,15 +131,16 @@ pub fn decode<D: Device>(
     marks.iter().map(|[start, end]| device.elapsed(start, end)).collect()
 }
 
-/// One step: predict, guide, draw, remask.
+/// One step: predict, guide, draw, remask. `ranks` f32 `[cells, 1]` take the place of the confidences.
 fn step<D: Device>(
     device: &D,
     model: &mut impl MaskedModel<D>,
     masked: &mut Masked<D::Buffer>,
     stage: Stage,
-    (index, step): (usize, &StepPlan),
+    step: &StepPlan,
+    ranks: Option<&Tensor<D::Buffer>>,
 ) -> Result<()> {
-    let noise = NoiseKey { seed: stage.seed, stage: stage.index, step: index as u16 };
+    let noise = NoiseKey { seed: stage.seed, stage: stage.index, step: step.number };
     masked.positions.reshape([step.masked]);
     masked.sampled.reshape([step.masked]);
     masked.confidence.reshape([step.masked]);
@@ -213,6 +154,11 @@ fn step<D: Device>(
         noise,
     };
     ops::guide_and_sample(device, masked, logits, sampling)?;
+    if let Some(ranks) = ranks {
+        masked.confidence.reshape([step.masked, 1]);
+        ops::select_rows(device, &mut masked.confidence, ranks, &masked.positions)?;
+        masked.confidence.reshape([step.masked]);
+    }
     let remask = Remask {
         keep_masked: step.remaining,
         temperature: step.noise,
@@ -222,55 +168,4 @@ fn step<D: Device>(
     ops::remask(device, masked, remask)?;
     std::mem::swap(&mut masked.positions, &mut masked.remaining);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options(steps: usize) -> DecodeOptions {
-        DecodeOptions {
-            steps,
-            guidance_start: 1.0,
-            guidance: 3.0,
-            temperature: 2.0,
-            token_temperature: 1.0,
-            top_k: 0,
-        }
-    }
-
-    #[test]
-    fn every_plan_decodes_everything_and_something_in_each_step() {
-        for masked in [1, 2, 7, 64, 256, 4096] {
-            for steps in (1..=masked).filter(|s| masked < 300 || s % 97 == 1) {
-                let plan = plan(masked, &options(steps)).unwrap();
-                assert_eq!((plan.len(), plan[0].masked), (steps, masked));
-                assert_eq!(plan.last().map(|s| s.remaining), Some(0));
-                assert!(plan.iter().all(|s| s.remaining < s.masked));
-                assert!(plan.windows(2).all(|w| w[0].remaining == w[1].masked));
-            }
-        }
-    }
-
-    #[test]
-    fn cosine_schedule_of_twelve_steps_over_256_tokens() {
-        let left: Vec<usize> =
-            plan(256, &options(12)).unwrap().iter().map(|s| s.remaining).collect();
-        assert_eq!(left, [253, 247, 236, 221, 203, 181, 155, 128, 97, 66, 33, 0]);
-    }
-
-    #[test]
-    fn guidance_rises_linearly_and_noise_falls_to_zero() {
-        let plan = plan(64, &options(5)).unwrap();
-        let guidance: Vec<f32> = plan.iter().map(|s| s.guidance).collect();
-        assert_eq!(guidance, [1.0, 1.5, 2.0, 2.5, 3.0]);
-        assert_eq!((plan[0].batch(), plan[1].batch()), (1, 2));
-        assert!((plan[0].noise - 1.6).abs() < 1e-6 && plan[4].noise == 0.0);
-    }
-
-    #[test]
-    fn more_steps_than_masked_tokens_are_refused() {
-        let error = plan(16, &options(17)).unwrap_err().to_string();
-        assert!(error.contains("steps: 17") && error.contains("1 to 16"), "{error}");
-    }
 }

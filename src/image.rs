@@ -1,12 +1,19 @@
-//! Pictures: RGB8, PNG with what made it in its text chunks, contact sheets and animations.
+//! Pictures: RGB8, read from files, fitted and masked; PNG with what made it in its text chunks, contact
+//! sheets and animations.
 
 mod animation;
+mod fit;
+mod input;
+mod mask;
 mod output;
 mod png;
 #[cfg(test)]
 mod tests;
 
 pub use animation::Animation;
+pub use fit::Fit;
+pub use input::Picture;
+pub use mask::{Mask, Rectangle};
 pub use output::{check_new, write_new};
 
 use crate::error::{Error, Result};
@@ -15,7 +22,7 @@ use crate::error::{Error, Result};
 const GAP: usize = 4;
 
 /// A picture of 8-bit RGB pixels.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
     /// Columns.
     pub width: usize,
@@ -63,7 +70,7 @@ impl Image {
     }
 
     /// Checks that there is a picture of the stated size.
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let bytes = self.width.checked_mul(self.height).and_then(|n| n.checked_mul(3));
         if self.rgb.is_empty() || bytes != Some(self.rgb.len()) {
             let found = format!("{}×{} with {} bytes", self.width, self.height, self.rgb.len());

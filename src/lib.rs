@@ -7,8 +7,9 @@
 //!        ─ decode (super-res) ─▶ fine tokens ─ vq ─▶ image
 //! ```
 //!
-//! Read [`pipeline`] first, then [`decode`] (the masked decode loop), [`models::muse`] (the
-//! transformer), [`ops`] and [`device`] (the seam between models and backends), [`cpu`].
+//! Read [`pipeline`] first, then [`decode`] (the masked decode loop), [`edit`] (what of an image it draws
+//! anew), [`models::muse`] (the transformer), [`ops`] and [`device`] (the seam between models and
+//! backends), [`cpu`].
 //! Invariants, and the tests that hold them, are in `ARCHITECTURE.md`.
 #![deny(missing_docs)]
 
@@ -17,6 +18,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod decode;
 pub mod device;
+pub mod edit;
 mod engine;
 mod error;
 pub mod hub;
@@ -35,9 +37,10 @@ pub mod trace;
 pub mod vq;
 pub mod weights;
 
+pub use edit::{Change, Edit, Margins};
 pub use engine::{DeviceChoice, Engine, EngineOptions};
 pub use error::{Error, Result};
 pub use image::Image;
 pub use pipeline::{Generated, Timings};
-pub use request::{Overrides, Request, Size};
+pub use request::{Overrides, Request, Size, Toward};
 pub use tensor::Precision;

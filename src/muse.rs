@@ -3,13 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
+use half::bf16;
+
 use crate::config::{Config, FILES};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::MaskedModel;
 use crate::models::muse::{Muse, Text};
 use crate::pipeline::{Family, Level};
-use crate::tensor::{Precision, Tensor};
+use crate::tensor::{DType, Precision, Tensor};
 use crate::text::bert::Bert;
 use crate::tokenizer::Tokenizer;
 use crate::vq::Vq;
@@ -99,6 +101,48 @@ impl<D: Device> Family<D> for Parts<D> {
         let negative = self.ids("negative prompt", negative)?;
         let states = self.text_encoder.encode(device, [&prompt, &negative])?;
         Ok(Text { states, lengths: [prompt.len(), negative.len()], batch: 2 })
+    }
+
+    /// Mixes row by row. Where one text is shorter, its last row, the end of the text, stands for those that it
+    /// lacks.
+    fn between(&self, device: &D, from: Text<D>, to: Text<D>, part: f32) -> Result<Text<D>> {
+        if part == 0.0 {
+            return Ok(from);
+        } else if part == 1.0 {
+            return Ok(to);
+        }
+        let (dtype, size) = (from.states.dtype(), from.states.shape().last());
+        let read = |text: &Text<D>| -> Result<Vec<f32>> {
+            match dtype {
+                DType::F32 => device.download(&text.states),
+                _ => {
+                    let states: Vec<bf16> = device.download(&text.states)?;
+                    Ok(states.into_iter().map(bf16::to_f32).collect())
+                }
+            }
+        };
+        let (a, b) = (read(&from)?, read(&to)?);
+        let (length, negative) = (from.lengths[0].max(to.lengths[0]), from.lengths[1]);
+        let longest = length.max(negative);
+        let mut states = vec![0.0; 2 * longest * size];
+        for (i, row) in states.chunks_exact_mut(size).take(length).enumerate() {
+            let [a, b] = [(&a, &from), (&b, &to)]
+                .map(|(states, text)| &states[i.min(text.lengths[0] - 1) * size..][..size]);
+            for (mixed, (a, b)) in row.iter_mut().zip(a.iter().zip(b)) {
+                *mixed = a * (1.0 - part) + b * part;
+            }
+        }
+        states[longest * size..][..negative * size]
+            .copy_from_slice(&a[a.len() / 2..][..negative * size]);
+        let shape = [2 * longest, size];
+        let states = match dtype {
+            DType::F32 => device.upload(&states, shape)?,
+            _ => {
+                let rounded: Vec<bf16> = states.into_iter().map(bf16::from_f32).collect();
+                device.upload(&rounded, shape)?
+            }
+        };
+        Ok(Text { states, lengths: [length, negative], batch: 2 })
     }
 
     fn prepare<'a>(

@@ -7,18 +7,24 @@
 //! tokens ──codebook lookup + VQ decoder──▶ RGB8 [H, W, 3]
 //! ```
 //!
+//! An edit begins with an image's tokens instead of masks only (`src/pipeline/edit.rs`).
+//!
 //! What differs between families of models is behind the trait `Family`; `src/muse.rs` has the two
 //! stages above. All else, the decode loop above all, is written once, here and in [`crate::decode`].
 
+mod edit;
+
+use std::f64::consts::FRAC_PI_2;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::decode::{DecodeOptions, OnStep, Stage, Step, StepPlan, decode, plan};
+use crate::decode::{DecodeOptions, OnStep, Stage, Start, Step, StepPlan, decode, drawn};
 use crate::device::{Device, Masked};
 use crate::error::{Error, Result};
 use crate::image::Image;
 use crate::models::MaskedModel;
 use crate::request::{Request, Size};
+use crate::rng::NoiseKey;
 use crate::tensor::{Precision, Tensor};
 use crate::vq::Vq;
 
@@ -56,6 +62,15 @@ pub(crate) trait Family<D: Device>: Send + Sync + Sized {
     /// Encodes the prompt, and what guidance leads away from ("" is the unconditional text).
     fn encode_text(&self, device: &D, prompt: &str, negative: &str) -> Result<Self::Text>;
 
+    /// The text on the way from one to another, at `part` from 0 to 1.
+    fn between(
+        &self,
+        device: &D,
+        from: Self::Text,
+        to: Self::Text,
+        part: f32,
+    ) -> Result<Self::Text>;
+
     /// The transformer of stage number `level`, with everything computed that is constant for one image.
     /// `coarse` u32 `[cells]` is the finished grid of the stage before it.
     fn prepare<'a>(
@@ -66,9 +81,16 @@ pub(crate) trait Family<D: Device>: Send + Sync + Sized {
         coarse: Option<&Tensor<D::Buffer>>,
     ) -> Result<impl MaskedModel<D> + 'a>;
 
-    /// The steps that decode `masked` positions of stage number `level`.
-    fn plan(&self, _level: usize, masked: usize, options: &DecodeOptions) -> Result<Vec<StepPlan>> {
-        plan(masked, options)
+    /// The steps that decode stage number `level`.
+    fn plan(&self, _level: usize, start: Start, options: &DecodeOptions) -> Result<Vec<StepPlan>> {
+        start.plan(options)
+    }
+
+    /// The tokens of `cells` that image-to-image forgets to begin at step `first` of `steps`: as many as the
+    /// cosine schedule leaves masked there.
+    fn forget(&self, cells: usize, first: usize, steps: usize, noise: NoiseKey) -> Vec<usize> {
+        let ratio = (FRAC_PI_2 * first as f64 / steps as f64).cos();
+        drawn(&vec![0.0; cells], (cells as f64 * ratio + 1e-9).floor() as usize, noise)
     }
 }
 
@@ -81,8 +103,10 @@ pub(crate) struct Pipeline<D: Device, F> {
 /// Where the time of one generation went.
 #[derive(Clone, Debug, Default)]
 pub struct Timings {
-    /// Tokenizing and text encoding, both prompts.
+    /// Tokenizing and text encoding, all prompts.
     pub text: Duration,
+    /// The VQ encoders, of an edit.
+    pub encode: Duration,
     /// The base stage.
     pub base: Duration,
     /// Each step of its decode loop.
@@ -98,7 +122,7 @@ pub struct Timings {
 impl Timings {
     /// From the call to the start of the first decode step: text, and what is prepared per image.
     pub fn first_step(&self) -> Duration {
-        self.text + self.base.saturating_sub(self.base_steps.iter().sum())
+        self.text + self.encode + self.base.saturating_sub(self.base_steps.iter().sum())
     }
 }
 
@@ -107,7 +131,8 @@ impl Timings {
 pub struct Generated {
     /// The picture.
     pub image: Image,
-    /// The base grid, row-major.
+    /// The base grid, row-major; of an outpainted image that of all windows, which may be a little larger
+    /// than the image.
     pub base_tokens: Vec<u32>,
     /// The super-res grid, row-major, when that stage ran.
     pub superres_tokens: Option<Vec<u32>>,
@@ -115,9 +140,20 @@ pub struct Generated {
     pub timings: Timings,
 }
 
+/// One request under way.
+struct Run<'a, D: Device, F: Family<D>> {
+    device: &'a D,
+    family: &'a F,
+    levels: &'a [Level<D>],
+    request: &'a Request,
+    text: F::Text,
+}
+
 /// What one stage of one image made, and the time it took.
 struct Finished<D: Device> {
-    masked: Masked<D::Buffer>,
+    tokens: Tensor<D::Buffer>,
+    /// Rows and columns.
+    grid: [usize; 2],
     steps: Vec<Duration>,
     end: D::Mark,
 }
@@ -138,25 +174,34 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
         request.validate()?;
         let device = &self.device;
 
+        let levels = self.levels(request.size);
+
         let start = device.mark()?;
-        let text = self.family.encode_text(device, &request.prompt, &request.negative)?;
+        let text = self.encode_text(request)?;
+        let run = Run { device, family: &self.family, levels, request, text };
 
         let text_done = device.mark()?;
-        let levels = self.levels(request.size);
-        let mut stages: Vec<Finished<D>> = Vec::new();
-        for (index, level) in levels.iter().enumerate() {
-            let tokens = vec![level.mask_token; level.grid[0] * level.grid[1]];
-            let coarse = stages.last().map(|stage| &stage.masked.tokens);
-            stages.push(self.stage(index, request, &text, coarse, &tokens, &mut on_step)?);
-        }
+        let edit = request.edit.as_ref();
+        let source = edit.map(|edit| run.encode(edit)).transpose()?;
+
+        let encoded = device.mark()?;
+        let mut stages = match edit.zip(source.as_ref()) {
+            Some((edit, source)) => run.edit(edit, source, &mut on_step)?,
+            None => run.stages(&run.masked(), 0, &mut on_step)?,
+        };
 
         let finest = stages.len() - 1;
-        let image = levels[finest].picture(device, &stages[finest].masked.tokens)?;
+        let mut image =
+            levels[finest].picture(device, &stages[finest].tokens, stages[finest].grid)?;
+        if let Some((edit, source)) = edit.zip(source.as_ref()) {
+            image = source.compose(edit, image);
+        }
         let image_done = device.mark()?;
 
         let mut timings = Timings {
             text: device.elapsed(&start, &text_done)?,
-            base: device.elapsed(&text_done, &stages[0].end)?,
+            encode: device.elapsed(&text_done, &encoded)?,
+            base: device.elapsed(&encoded, &stages[0].end)?,
             base_steps: std::mem::take(&mut stages[0].steps),
             vq: device.elapsed(&stages[finest].end, &image_done)?,
             ..Timings::default()
@@ -165,7 +210,7 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
             timings.superres = device.elapsed(&base.end, &superres.end)?;
             timings.superres_steps = std::mem::take(&mut superres.steps);
         }
-        let mut tokens = stages.iter().map(|stage| device.download(&stage.masked.tokens));
+        let mut tokens = stages.iter().map(|stage| device.download(&stage.tokens));
         Ok(Generated {
             image,
             base_tokens: tokens.next().transpose()?.unwrap_or_default(),
@@ -174,32 +219,16 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
         })
     }
 
-    /// Decodes what is masked of `tokens`, the grid of stage number `index`.
-    fn stage(
-        &self,
-        index: usize,
-        request: &Request,
-        text: &F::Text,
-        coarse: Option<&Tensor<D::Buffer>>,
-        tokens: &[u32],
-        on_step: &mut Option<&mut OnStep<'_>>,
-    ) -> Result<Finished<D>> {
-        let device = &self.device;
-        let level = &self.family.levels()[index];
-        let options = request.stage(index).over(&level.defaults);
-        let stage = Stage {
-            name: level.name,
-            index: index as u16,
-            grid: level.grid,
-            mask_token: level.mask_token,
-            seed: request.seed,
-        };
-        let mut masked = Masked::new(device, tokens, stage.mask_token)?;
-        let plan = self.family.plan(index, masked.positions.shape().elements(), &options)?;
-        let mut model = self.family.prepare(device, index, text, coarse)?;
-        let on_step = on_step.as_deref_mut();
-        let steps = decode(device, &mut model, &mut masked, &plan, stage, on_step)?;
-        Ok(Finished { masked, steps, end: device.mark()? })
+    fn encode_text(&self, request: &Request) -> Result<F::Text> {
+        let encode = |prompt| self.family.encode_text(&self.device, prompt, &request.negative);
+        let text = encode(&request.prompt)?;
+        match &request.toward {
+            None => Ok(text),
+            Some(toward) => {
+                let other = encode(&toward.prompt)?;
+                self.family.between(&self.device, text, other, toward.part)
+            }
+        }
     }
 
     /// The stages of an image of this size.
@@ -217,8 +246,9 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
         let level = levels.iter().find(|level| level.name == step.stage).unwrap_or(&levels[0]);
         let known = |&token: &u32| if token == step.mask_token { 0 } else { token };
         let known: Vec<u32> = step.tokens.iter().map(known).collect();
-        let mut image = level.picture(&self.device, &self.device.upload(&known, [known.len()])?)?;
-        let (columns, side) = (level.grid[1], level.vq.grid_factor());
+        let mut image =
+            level.picture(&self.device, &self.device.upload(&known, [known.len()])?, step.grid)?;
+        let (columns, side) = (step.grid[1], level.vq.grid_factor());
         let masked = step.tokens.iter().enumerate().filter(|&(_, &t)| t == step.mask_token);
         for (cell, _) in masked {
             image.hatch(cell % columns * side, cell / columns * side, side);
@@ -230,19 +260,98 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
     pub(crate) fn encode_image(&self, image: &Image, size: Size) -> Result<Vec<u32>> {
         let levels = self.levels(size);
         let level = &levels[levels.len() - 1];
-        let side = level.grid.map(|n| n * level.vq.grid_factor());
+        let side = level.side();
         if [image.height, image.width] != side {
             let found = format!("{}×{} pixels", image.width, image.height);
             return Err(Error::option("image", found, format!("{}×{} pixels", side[1], side[0])));
         }
-        let pixels = self.device.upload(&image.rgb, [image.height, image.width, 3])?;
-        self.device.download(&level.vq.encode(&self.device, &pixels)?)
+        level.encode(&self.device, image)
+    }
+}
+
+impl<D: Device, F: Family<D>> Run<'_, D, F> {
+    /// Settings of stage number `index`.
+    fn options(&self, index: usize) -> DecodeOptions {
+        self.request.stage(index).over(&self.levels[index].defaults)
+    }
+
+    /// Grids of masks, one a stage: what an image begins with.
+    fn masked(&self) -> Vec<Vec<u32>> {
+        let masked = |level: &Level<D>| vec![level.mask_token; level.grid[0] * level.grid[1]];
+        self.levels.iter().map(masked).collect()
+    }
+
+    /// Decodes what is masked of `grids`, stage by stage; the first one from step `first` on.
+    fn stages(
+        &self,
+        grids: &[Vec<u32>],
+        first: usize,
+        on_step: &mut Option<&mut OnStep<'_>>,
+    ) -> Result<Vec<Finished<D>>> {
+        let mut stages: Vec<Finished<D>> = Vec::new();
+        for (index, tokens) in grids.iter().enumerate() {
+            let coarse = stages.last().map(|stage| &stage.tokens);
+            let first = if index == 0 { first } else { 0 };
+            let on_step = on_step.as_deref_mut();
+            let (tokens, steps) = self.fill([index, 0], tokens, coarse, first, on_step)?;
+            let grid = self.levels[index].grid;
+            stages.push(Finished { tokens, grid, steps, end: self.device.mark()? });
+        }
+        Ok(stages)
+    }
+
+    /// The decode loop of stage number `index`; each window has noise of its own.
+    fn stage(&self, index: usize, window: usize) -> Stage {
+        let level = &self.levels[index];
+        Stage {
+            name: level.name,
+            index: (index + window * self.levels.len()) as u16,
+            grid: level.grid,
+            mask_token: level.mask_token,
+            seed: self.request.seed,
+            order: self.options(index).order,
+        }
+    }
+
+    /// Decodes what is masked of `tokens`, a window of stage number `index`, from step `first` on.
+    fn fill(
+        &self,
+        [index, window]: [usize; 2],
+        tokens: &[u32],
+        coarse: Option<&Tensor<D::Buffer>>,
+        first: usize,
+        on_step: Option<&mut OnStep<'_>>,
+    ) -> Result<(Tensor<D::Buffer>, Vec<Duration>)> {
+        let device = self.device;
+        let stage = self.stage(index, window);
+        let masked = tokens.iter().filter(|&&token| token == stage.mask_token).count();
+        let start = Start { cells: tokens.len(), masked, first };
+        let plan = self.family.plan(index, start, &self.options(index))?;
+        if plan.is_empty() {
+            return Ok((device.upload(tokens, [tokens.len()])?, Vec::new()));
+        }
+        let mut masked = Masked::new(device, tokens, stage.mask_token)?;
+        let mut model = self.family.prepare(device, index, &self.text, coarse)?;
+        let steps = decode(device, &mut model, &mut masked, &plan, stage, on_step)?;
+        Ok((masked.tokens, steps))
     }
 }
 
 impl<D: Device> Level<D> {
-    fn picture(&self, device: &D, tokens: &Tensor<D::Buffer>) -> Result<Image> {
-        let pixels = self.vq.decode(device, tokens, self.grid)?;
+    /// Height and width of the grid's picture, in pixels.
+    fn side(&self) -> [usize; 2] {
+        self.grid.map(|n| n * self.vq.grid_factor())
+    }
+
+    /// Tokens of an image whose sides are multiples of the grid factor.
+    fn encode(&self, device: &D, image: &Image) -> Result<Vec<u32>> {
+        let pixels = device.upload(&image.rgb, [image.height, image.width, 3])?;
+        device.download(&self.vq.encode(device, &pixels)?)
+    }
+
+    /// Picture of a grid of any size.
+    fn picture(&self, device: &D, tokens: &Tensor<D::Buffer>, grid: [usize; 2]) -> Result<Image> {
+        let pixels = self.vq.decode(device, tokens, grid)?;
         let (height, width) = (pixels.dim(0), pixels.dim(1));
         Ok(Image { width, height, rgb: device.download(&pixels)? })
     }

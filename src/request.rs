@@ -1,6 +1,7 @@
 //! What to generate: checked before any model runs.
 
-use crate::decode::DecodeOptions;
+use crate::decode::{DecodeOptions, GuidanceSchedule, Order};
+use crate::edit::{Edit, within};
 use crate::error::{Error, Result};
 
 /// How far the pipeline goes.
@@ -20,8 +21,14 @@ pub enum Size {
 pub struct Overrides {
     /// Decode steps.
     pub steps: Option<usize>,
-    /// Guidance scale of the last step.
+    /// Guidance scale; of a linear schedule that of the last step.
     pub guidance: Option<f32>,
+    /// How guidance changes over the steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance_schedule: Option<GuidanceSchedule>,
+    /// Which draws a step keeps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
     /// Temperature of the confidence noise.
     pub temperature: Option<f32>,
     /// Temperature of the token distribution; 0 is greedy.
@@ -30,12 +37,25 @@ pub struct Overrides {
     pub top_k: Option<usize>,
 }
 
-/// One image to generate.
+/// A second prompt, and how far towards it.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Toward {
+    /// What the image would show at part 1.
+    pub prompt: String,
+    /// From 0, the first prompt alone, to 1, the second one alone.
+    pub part: f32,
+}
+
+/// One image to generate, or to edit.
 #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Request {
-    /// What the image shows.
+    /// What the image shows; of an edit it may be empty, which is the unconditional text.
     pub prompt: String,
+    /// Text between this prompt and another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub toward: Option<Toward>,
     /// What guidance leads away from; empty is the unconditional text.
     pub negative: String,
     /// Seed of all noise: the same seed gives the same image.
@@ -46,6 +66,9 @@ pub struct Request {
     pub base: Overrides,
     /// Settings of the super-res stage.
     pub superres: Overrides,
+    /// The image to begin with, and what to change of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edit: Option<Edit>,
 }
 
 impl Request {
@@ -54,18 +77,38 @@ impl Request {
         Request { prompt: prompt.into(), ..Request::default() }
     }
 
-    /// Reads a request from JSON; absent fields have their defaults, unknown ones are errors.
+    /// A request to change an image, with the model's own settings.
+    pub fn edit(prompt: impl Into<String>, edit: Edit) -> Self {
+        Request { prompt: prompt.into(), edit: Some(edit), ..Request::default() }
+    }
+
+    /// Reads a request from JSON; absent fields have their defaults, unknown ones are errors. The image and
+    /// the mask of an edit are not in it: set them afterwards.
     pub fn from_json(json: &str) -> Result<Self> {
         let request: Request = serde_json::from_str(json)
             .map_err(|e| Error::option("request", e, "a JSON object with the fields of Request"))?;
-        request.validate()?;
+        request.validate_settings()?;
         Ok(request)
     }
 
     /// Checks everything that does not depend on the model.
     pub fn validate(&self) -> Result<()> {
-        if self.prompt.trim().is_empty() {
+        self.validate_settings()?;
+        self.edit.as_ref().map_or(Ok(()), Edit::validate_pixels)
+    }
+
+    /// Everything but images and masks.
+    fn validate_settings(&self) -> Result<()> {
+        let empty = |text: &str| text.trim().is_empty();
+        if let Some(toward) = &self.toward {
+            within("part", toward.part, 0.0..=1.0)?;
+        }
+        let other = self.toward.as_ref().is_some_and(|toward| empty(&toward.prompt));
+        if other || self.edit.is_none() && empty(&self.prompt) {
             return Err(Error::option("prompt", "an empty text", "a description of the image"));
+        }
+        if let Some(edit) = &self.edit {
+            edit.validate_settings()?;
         }
         for overrides in [&self.base, &self.superres] {
             overrides.validate()?;
@@ -85,16 +128,16 @@ impl Overrides {
             return Err(Error::option("steps", 0, "at least 1"));
         }
         let ranges = [
-            ("guidance", self.guidance, 100.0),
-            ("temperature", self.temperature, 100.0),
-            ("token temperature", self.token_temperature, 100.0),
+            ("guidance", self.guidance),
+            ("temperature", self.temperature),
+            ("token temperature", self.token_temperature),
         ];
-        for (name, value, limit) in ranges {
-            if let Some(value) = value
-                && !(0.0..=limit).contains(&value)
-            {
-                return Err(Error::option(name, value, format!("a number from 0 to {limit}")));
-            }
+        for (name, value) in ranges {
+            value.map_or(Ok(()), |value| within(name, value, 0.0..=100.0))?;
+        }
+        if let Some(GuidanceSchedule::Interval([from, to])) = self.guidance_schedule {
+            within("guidance interval", from, 0.0..=1.0)?;
+            within("guidance interval", to, from..=1.0)?;
         }
         Ok(())
     }
@@ -106,6 +149,8 @@ impl Overrides {
             steps: self.steps.unwrap_or(defaults.steps),
             guidance_start: defaults.guidance_start.min(guidance),
             guidance,
+            guidance_schedule: self.guidance_schedule.unwrap_or(defaults.guidance_schedule),
+            order: self.order.unwrap_or(defaults.order),
             temperature: self.temperature.unwrap_or(defaults.temperature),
             token_temperature: self.token_temperature.unwrap_or(defaults.token_temperature),
             top_k: self.top_k.unwrap_or(defaults.top_k),

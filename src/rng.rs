@@ -15,6 +15,8 @@ pub enum Purpose {
     Token = 0,
     /// Noise on the confidence: one draw per position.
     Confidence = 1,
+    /// Choosing positions: one draw per position.
+    Order = 2,
 }
 
 /// Key of all draws of one decode step.

@@ -125,6 +125,99 @@ fn count_grid_prompts_preview_and_json() {
     }
 }
 
+/// A picture of two colours.
+fn scene(directory: &tempfile::TempDir) -> String {
+    let mut image = muse::Image::filled(128, 64, [40, 90, 160]);
+    image.place(&muse::Image::filled(64, 20, [200, 60, 40]), 20, 30);
+    let file = path(directory, "scene.png");
+    std::fs::write(&file, image.to_png(&[("prompt", "x")]).unwrap()).unwrap();
+    file
+}
+
+#[test]
+fn images_are_edited() {
+    let directory = tempfile::tempdir().unwrap();
+    let image = scene(&directory);
+    let size = |file: &str| {
+        let image = muse::image::Picture::open(file).unwrap().image;
+        (image.width, image.height)
+    };
+    let (out, gif) = (path(&directory, "out.png"), path(&directory, "out.gif"));
+    let edit = |arguments: &[&str]| {
+        let common = ["--size", "base", "--steps", "2", "--device", "cpu", "--force", "-o", &out];
+        let output = muse(&[arguments, &common].concat());
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    edit(&["inpaint", &image, PROMPT, "--box", "40,20,24,24", "--preview", &gif]);
+    assert_eq!(size(&out), (128, 64));
+    assert!(std::fs::read(&gif).unwrap().starts_with(b"GIF89a"));
+    let settings = png_text(&out).into_iter().find(|(key, _)| key == "settings").unwrap().1;
+    assert!(settings.contains("inpaint") && !settings.contains("rgb"), "{settings}");
+    // Nothing is white in the scene: nothing is repainted.
+    edit(&["inpaint", &image, PROMPT, "--mask", &image]);
+    let [before, after] = [&image, &out].map(|file| muse::image::Picture::open(file).unwrap());
+    assert!(before == after);
+    let json = edit(&["outpaint", &image, PROMPT, "--left", "40", "--preview", &gif, "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&report["width"], &report["height"]), (&168.into(), &64.into()));
+    assert_eq!(report["request"]["edit"]["change"]["outpaint"]["margins"]["left"], 40);
+    edit(&["edit", &image, PROMPT, "--iterations", "3", "--order", "halton"]);
+    assert_eq!(size(&out), (64, 64));
+    edit(&["edit", &image, PROMPT, "--strength", "0.7", "--guidance-schedule", "interval:0.3-1"]);
+    edit(&["vary", &image, "--count", "2", "--grid"]);
+    assert_eq!(size(&out), (132, 64));
+    edit(&["interpolate", PROMPT, "a frog", "--frames", "2", "--grid"]);
+    assert_eq!(size(&out), (132, 64));
+}
+
+#[test]
+fn edits_that_cannot_be_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let (image, out) = (scene(&directory), path(&directory, "out.png"));
+    let small = path(&directory, "small.png");
+    std::fs::write(&small, muse::Image::filled(64, 64, [255; 3]).to_png(&[("a", "b")]).unwrap())
+        .unwrap();
+    let broken = path(&directory, "broken.jpg");
+    std::fs::write(&broken, b"\xff\xd8\xff\xe0 and no more").unwrap();
+    let prose = path(&directory, "prose.png");
+    std::fs::write(&prose, "no picture").unwrap();
+    let fails = |code, command: &str, image: &str, options: &[&str], words: &[&str]| {
+        let prompt = [command, image, PROMPT];
+        let prompt = if command == "vary" { &prompt[..2] } else { &prompt };
+        fails(&[prompt, options, &["-o", &out]].concat(), code, words);
+    };
+    let reading = "reading the image";
+    let missing = path(&directory, "none.png");
+    fails(4, "edit", &missing, &[], &["none.png", reading]);
+    fails(4, "vary", &broken, &[], &["broken.jpg", reading, "PNG, JPEG or WebP"]);
+    fails(4, "outpaint", &prose, &["--left", "9"], &["prose.png", reading, "PNG, JPEG or WebP"]);
+    fails(4, "inpaint", &image, &["--mask", &missing], &["none.png", reading]);
+    let expected = ["mask: 64×64 pixels", "128×64 pixels, the size of the image"];
+    fails(2, "inpaint", &image, &["--mask", &small], &expected);
+    fails(2, "inpaint", &image, &[], &["mask", "without transparent parts", "--box"]);
+    fails(2, "inpaint", &image, &["--box", "4,4,0,9"], &["box: 4,4,0,9", "at least one pixel"]);
+    fails(2, "inpaint", &image, &["--box", "120,0,9,9"], &["box: 120,0,9,9", "128×64"]);
+    fails(2, "inpaint", &image, &["--box", "1,2"], &["--box", "x,y,width,height"]);
+    let seam = ["--box", "0,0,9,9", "--feather", "999"];
+    fails(2, "inpaint", &image, &seam, &["feather: 999", "0 to 256"]);
+    fails(2, "outpaint", &image, &[], &["outpainting: no pixels to add", "at least one pixel"]);
+    fails(2, "outpaint", &image, &["--top", "99999"], &["outpainting", "100063", "8192 pixels"]);
+    fails(2, "edit", &image, &["--strength", "1.5"], &["strength: 1.5", "0 to 1"]);
+    fails(2, "vary", &image, &["--strength=-1"], &["strength: -1", "0 to 1"]);
+    fails(2, "vary", &image, &["--strength", "NaN"], &["strength: NaN"]);
+    fails(2, "edit", &image, &["--strength", "0.5", "--fraction", "0.1"], &["--strength"]);
+    fails(2, "edit", &image, &["--iterations", "0"], &["iterations: 0", "1 to 1000"]);
+    fails(2, "edit", &image, &["--fraction", "0"], &["fraction: 0"]);
+    fails(2, "edit", &image, &["--fit", "squeeze"], &["--fit", "crop or stretch"]);
+    fails(2, "edit", &image, &["--order", "spiral"], &["--order", "halton"]);
+    let interval = ["--guidance-schedule", "interval:0.8-0.2"];
+    fails(2, "edit", &image, &interval, &["guidance interval: 0.2", "from 0.8 to 1"]);
+    fails(2, "interpolate", "a cat", &["--frames", "1"], &["--frames"]);
+    fails(2, "interpolate", "", &[], &["prompt", "empty"]);
+    assert!(!Path::new(&out).exists());
+}
+
 #[test]
 fn info_and_check_describe_the_bundled_model() {
     let info = muse(&["info", "models/demo"]);

@@ -5,6 +5,7 @@
 mod gpu;
 
 use std::ops::ControlFlow;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use half::bf16;
@@ -13,6 +14,7 @@ use muse::cpu::Cpu;
 use muse::cuda::Cuda;
 use muse::decode::{Step, StepPlan, plan};
 use muse::device::{Device, Masked, Remask, Sampling};
+use muse::image::{Mask, Rectangle};
 use muse::models::MaskedModel;
 use muse::models::muse::{Muse, Text};
 use muse::ops;
@@ -20,14 +22,17 @@ use muse::rng::{NoiseKey, Purpose};
 use muse::text::bert::Bert;
 use muse::tokenizer::Tokenizer;
 use muse::weights::Weights;
-use muse::{DeviceChoice, Engine, EngineOptions, Generated, Request, Size};
+use muse::{Change, DeviceChoice, Edit, Engine, EngineOptions, Generated, Image, Request, Size};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
 
-fn engine(device: DeviceChoice) -> Engine {
+/// The model on the processor and on the GPU.
+static ENGINES: LazyLock<[Engine; 2]> = LazyLock::new(|| {
     gpu::ready();
-    Engine::load(MODEL, EngineOptions { device, ..EngineOptions::default() }).unwrap()
-}
+    [DeviceChoice::Cpu, DeviceChoice::Cuda(0)].map(|device| {
+        Engine::load(MODEL, EngineOptions { device, ..EngineOptions::default() }).unwrap()
+    })
+});
 
 /// The tokens after every step, base then super-res, and the result.
 fn steps(engine: &Engine, request: &Request) -> (Vec<Vec<u32>>, Generated) {
@@ -48,6 +53,15 @@ fn apart(a: &[u8], b: &[u8]) -> [usize; 3] {
         counts[usize::from(off).min(3) - 1] += 1;
     }
     counts
+}
+
+/// Convolutions read bf16: what sums of another order round differently, later layers carry on. One byte in a
+/// thousand may be two apart, none three.
+fn same_picture(found: &[u8], expected: &[u8]) {
+    let [one, two, more] = apart(found, expected);
+    let bytes = expected.len();
+    println!("of {bytes} bytes of the pictures {one} are one apart, {two} two, {more} more");
+    assert!(two * 1000 <= bytes && more == 0, "{two} bytes are two apart, {more} more");
 }
 
 /// What a stage makes of the tokens before a step.
@@ -206,11 +220,11 @@ fn masked_again(name: &str, step: usize, positions: &[usize], cpu: &Draws, gpu: 
 
 #[test]
 fn both_backends_make_the_same_choices_and_the_same_picture() {
-    let (cpu, gpu) = (engine(DeviceChoice::Cpu), engine(DeviceChoice::Cuda(0)));
+    let [cpu, gpu] = &*ENGINES;
     println!("{}", gpu.device());
     let mut request = Request::new("two apples and a cat on a blue background");
     request.seed = 7;
-    let (mut states, expected) = steps(&cpu, &request);
+    let (mut states, expected) = steps(cpu, &request);
     let config = Config::read(MODEL).unwrap();
     let superres = config.superres.as_ref().unwrap();
 
@@ -243,8 +257,8 @@ fn both_backends_make_the_same_choices_and_the_same_picture() {
 
     // The whole base stage: each step's tokens, and the picture.
     request.size = Size::Base;
-    let (expected, on_cpu) = steps(&cpu, &request);
-    let (found, on_gpu) = steps(&gpu, &request);
+    let (expected, on_cpu) = steps(cpu, &request);
+    let (found, on_gpu) = steps(gpu, &request);
     // After the first choice that the logits' difference decided, the two go different ways.
     let alike = (0..expected.len()).take_while(|&i| found[i] == expected[i]).count();
     println!("the same tokens after {alike} of {} steps of the base stage", expected.len());
@@ -254,19 +268,25 @@ fn both_backends_make_the_same_choices_and_the_same_picture() {
             "step {alike} differs, and not by a near tie"
         );
     }
-    // The pictures of the same tokens. Convolutions read bf16: what sums of another order round differently, later
-    // layers carry on. One byte in a thousand may be two apart, none three.
+    // The pictures of the same tokens.
     let tokens = &on_cpu.base_tokens[..];
     let (grid, mask_token) = (config.base.grid, config.base.codebook_size as u32);
-    let [on_cpu_picture, on_gpu_picture] = [&cpu, &gpu].map(|engine| {
+    let [on_cpu_picture, on_gpu_picture] = [cpu, gpu].map(|engine| {
         let elapsed = Duration::ZERO;
-        let step = Step { stage: "base", step: 0, steps: 1, grid, tokens, mask_token, elapsed };
+        let step = Step {
+            stage: "base",
+            step: 0,
+            steps: 1,
+            window: 0,
+            windows: 1,
+            grid,
+            tokens,
+            mask_token,
+            elapsed,
+        };
         engine.preview(&step).unwrap()
     });
-    let [one, two, more] = apart(&on_gpu_picture.rgb, &on_cpu_picture.rgb);
-    let bytes = on_cpu_picture.rgb.len();
-    println!("of {bytes} bytes of the pictures {one} are one apart, {two} two, {more} more");
-    assert!(two * 1000 <= bytes && more == 0, "{two} bytes are two apart, {more} more");
+    same_picture(&on_gpu_picture.rgb, &on_cpu_picture.rgb);
 
     // Unobserved, the loop is one graph: recorded, then launched again with another seed, then with the
     // first one. It does what the steps one by one do.
@@ -275,11 +295,32 @@ fn both_backends_make_the_same_choices_and_the_same_picture() {
         let whole = gpu.generate(&request).unwrap();
         let stepwise = match seed {
             7 => &on_gpu,
-            _ => &steps(&gpu, &request).1,
+            _ => &steps(gpu, &request).1,
         };
         assert_eq!(whole.base_tokens, stepwise.base_tokens, "seed {seed}");
         assert_eq!(seed == 7, whole.base_tokens == on_gpu.base_tokens, "seed {seed}");
         assert_eq!(whole.timings.base_steps.len(), config.base.decode.steps);
+    }
+}
+
+/// The encoder, a decode that begins with an image's tokens, and rounds of single steps.
+#[test]
+fn both_backends_edit_alike() {
+    let mut image = Image::filled(64, 64, [60, 110, 200]);
+    image.place(&Image::filled(24, 20, [190, 40, 30]), 8, 30);
+    let mut mask = Mask::empty(64, 64);
+    mask.add(Rectangle { x: 6, y: 28, width: 28, height: 20 }).unwrap();
+    let rounds = Change::Resample { iterations: 2, fraction: 0.08, preserve: 0.0 };
+    for change in [Change::Inpaint { mask }, rounds] {
+        let edit = Edit { decoded: true, ..Edit::new(image.clone(), change) };
+        let mut request = Request::edit("a dog on a blue background", edit);
+        request.size = Size::Base;
+        request.base.steps = Some(2);
+        let [(expected, on_cpu), (found, on_gpu)] =
+            ENGINES.each_ref().map(|engine| steps(engine, &request));
+        assert_eq!(expected.len(), 2);
+        assert_eq!(found, expected);
+        same_picture(&on_gpu.image.rgb, &on_cpu.image.rgb);
     }
 }
 

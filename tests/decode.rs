@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use muse::Result;
 use muse::cpu::Cpu;
-use muse::decode::{DecodeOptions, Stage, Step, decode, plan};
+use muse::decode::{DecodeOptions, GuidanceSchedule, Order, Stage, Step, decode, plan};
 use muse::device::{Device, Masked};
 use muse::models::MaskedModel;
 use muse::rng::{NoiseKey, Purpose, philox};
@@ -58,6 +58,21 @@ fn winner(values: &[f64]) -> (usize, f64) {
     (best, values[best] - second.fold(f64::NEG_INFINITY, f64::max))
 }
 
+/// How many cells of a grid of one row the van der Corput sequence of base 3 visits before `cell`: the
+/// points that grid's columns are given by (those of its one row do not matter).
+fn halton_rank(cell: u32, columns: u32) -> usize {
+    let point = |mut n: u32| {
+        let (mut x, mut digit) = (0.0, 1.0 / 3.0);
+        while n > 0 {
+            x += f64::from(n % 3) * digit;
+            (n, digit) = (n / 3, digit / 3.0);
+        }
+        (x * f64::from(columns) + 1e-9) as u32
+    };
+    let before = (1..).map(point).take_while(|&other| other != cell);
+    before.collect::<std::collections::BTreeSet<u32>>().len()
+}
+
 /// All grids after each step, in f64, and the closest decision of the whole loop.
 fn reference(start: &[u32], options: &DecodeOptions, seed: u64) -> (Vec<Vec<u32>>, f64) {
     let mut tokens = start.to_vec();
@@ -107,7 +122,11 @@ fn reference(start: &[u32], options: &DecodeOptions, seed: u64) -> (Vec<Vec<u32>
             closest = closest.min(margin);
             let largest = scaled[order[0]];
             let total: f64 = order[..allowed].iter().map(|&c| (scaled[c] - largest).exp()).sum();
-            let confidence = scaled[token] - largest - total.ln();
+            let confidence = match options.order {
+                Order::Confidence => scaled[token] - largest - total.ln(),
+                Order::Halton => -(halton_rank(p, tokens.len() as u32) as f64),
+                Order::Random => 0.0,
+            };
             let noise = f64::from(step.noise) * gumbel(key, Purpose::Confidence, p, 0);
             drawn.push((confidence + noise, p, token as u32));
         }
@@ -133,9 +152,17 @@ fn every_step_makes_the_choices_of_the_f64_implementation() {
         steps,
         guidance_start: start,
         guidance,
+        guidance_schedule: GuidanceSchedule::Linear,
+        order: Order::Confidence,
         temperature,
         token_temperature,
         top_k,
+    };
+    let halton = DecodeOptions { order: Order::Halton, ..options(9, 1.0, 2.0, 1.5, 1.0, 0) };
+    let random = DecodeOptions {
+        order: Order::Random,
+        guidance_schedule: GuidanceSchedule::Interval([0.3, 0.8]),
+        ..halton
     };
     let cases = [
         (&all, options(12, 1.0, 3.0, 1.5, 1.0, 0)),
@@ -144,6 +171,9 @@ fn every_step_makes_the_choices_of_the_f64_implementation() {
         (&all, options(8, 0.0, 5.0, 0.0, 0.0, 0)),
         (&partly, options(10, 1.0, 2.0, 1.0, 1.3, 40)),
         (&partly, options(67, 3.0, 1.0, 0.5, 1.0, 1)),
+        (&all, halton),
+        (&partly, halton),
+        (&partly, random),
     ];
     let mut steps = 0;
     for (case, (start, options)) in cases.iter().enumerate() {
@@ -156,8 +186,14 @@ fn every_step_makes_the_choices_of_the_f64_implementation() {
             );
             let mut model = FakeModel { logits: device.zeros(DType::F32, [1, CODES]).unwrap() };
             let mut masked = Masked::new(&device, start, MASK).unwrap();
-            let stage =
-                Stage { name: "test", index: 1, grid: [1, start.len()], mask_token: MASK, seed };
+            let stage = Stage {
+                name: "test",
+                index: 1,
+                grid: [1, start.len()],
+                mask_token: MASK,
+                seed,
+                order: options.order,
+            };
             let mut on_step = |step: Step<'_>| {
                 assert_eq!(
                     step.tokens, expected[step.step],
@@ -171,7 +207,7 @@ fn every_step_makes_the_choices_of_the_f64_implementation() {
             decode(&device, &mut model, &mut masked, &steps, stage, Some(&mut on_step)).unwrap();
         }
     }
-    assert_eq!(steps, 3 * (12 + 1 + 64 + 8 + 10 + 67));
+    assert_eq!(steps, 3 * (12 + 1 + 64 + 8 + 10 + 67 + 9 + 9 + 9));
 }
 
 #[test]
@@ -183,11 +219,20 @@ fn a_callback_can_cancel() {
         steps: 8,
         guidance_start: 1.0,
         guidance: 1.0,
+        guidance_schedule: GuidanceSchedule::Linear,
+        order: Order::Confidence,
         temperature: 1.0,
         token_temperature: 1.0,
         top_k: 0,
     };
-    let stage = Stage { name: "base", index: 0, grid: [4, 4], mask_token: MASK, seed: 0 };
+    let stage = Stage {
+        name: "base",
+        index: 0,
+        grid: [4, 4],
+        mask_token: MASK,
+        seed: 0,
+        order: Order::Confidence,
+    };
     let mut on_step = |step: Step<'_>| match step.step {
         2 => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),

@@ -40,13 +40,13 @@ fn no_source_file_is_longer_than_500_lines() {
     assert!(seen > 30, "only {seen} source files were found");
 }
 
-/// `bin → engine → muse → pipeline → {text, decode → models, vq, image} → ops → device ← {cpu, cuda}`;
+/// `bin → engine → muse → pipeline → {text, decode → models, vq, edit → image} → ops → device ← {cpu, cuda}`;
 /// tensor, weights, rng and error are leaves.
 #[test]
 fn dependencies_point_one_way() {
     let backend: &[&str] =
         &["models", "text", "vq", "decode", "pipeline", "engine", "ops", "weights", "image::"];
-    let rules: [(&str, &[&str]); 14] = [
+    let rules: [(&str, &[&str]); 15] = [
         ("src/cpu", backend),
         ("src/cpu", &["cuda"]),
         ("src/cuda", backend),
@@ -54,8 +54,9 @@ fn dependencies_point_one_way() {
         ("src/models", &["cpu", "cuda", "decode", "pipeline", "engine", "vq", "image"]),
         ("src/text", &["cpu", "cuda", "decode", "pipeline", "engine", "vq", "image"]),
         ("src/vq.rs", &["cpu", "cuda", "decode", "pipeline", "engine", "image"]),
-        ("src/decode.rs", &["cpu", "cuda", "pipeline", "engine", "vq", "text", "image"]),
-        ("src/pipeline.rs", &["cpu", "cuda", "engine", "muse", "models::muse", "text", "hub"]),
+        ("src/decode", &["cpu", "cuda", "pipeline", "engine", "vq", "text", "image", "edit"]),
+        ("src/edit.rs", &["cpu", "cuda", "pipeline", "engine", "vq", "text", "decode", "models"]),
+        ("src/pipeline", &["cpu", "cuda", "engine", "muse", "models::muse", "text", "hub"]),
         ("src/muse.rs", &["cpu", "cuda", "engine", "decode", "image"]),
         ("src/ops.rs", &["cpu", "cuda", "models", "decode", "pipeline", "vq", "text"]),
         (

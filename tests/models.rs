@@ -10,7 +10,7 @@ mod gpu;
 use muse::Precision;
 use muse::config::Config;
 use muse::cpu::Cpu;
-use muse::decode::{DecodeOptions, Stage, decode, plan};
+use muse::decode::{DecodeOptions, GuidanceSchedule, Order, Stage, decode, plan};
 use muse::device::{Device, Masked};
 use muse::models::MaskedModel;
 use muse::models::muse::{Muse, Text};
@@ -241,12 +241,20 @@ fn decoding_leaves_known_tokens_alone_and_nothing_masked() {
         steps: 7,
         guidance_start: 1.0,
         guidance: 3.0,
+        guidance_schedule: GuidanceSchedule::Linear,
+        order: Order::Confidence,
         temperature: 1.5,
         token_temperature: 1.0,
         top_k: 0,
     };
-    let stage =
-        Stage { name: "base", index: 0, grid: [8, 8], mask_token: muse.mask_token(), seed: 11 };
+    let stage = Stage {
+        name: "base",
+        index: 0,
+        grid: [8, 8],
+        mask_token: muse.mask_token(),
+        seed: 11,
+        order: Order::Confidence,
+    };
     let plan = plan(masked.positions.shape().elements(), &options).unwrap();
     decode(&device, &mut prepared, &mut masked, &plan, stage, None).unwrap();
     let end: Vec<u32> = device.download(&masked.tokens).unwrap();

@@ -1,7 +1,7 @@
 //! Which values of a config can be used, and together.
 
 use super::{CoarseConfig, Config, TextConfig, TransformerConfig, VqConfig};
-use crate::decode::DecodeOptions;
+use crate::decode::{DecodeOptions, GuidanceSchedule};
 
 /// The most elements one buffer may hold: no config, however made, asks for more than 4 GiB at once.
 const MAX_ELEMENTS: usize = 1 << 30;
@@ -152,6 +152,10 @@ fn check_decode(key: &str, decode: &DecodeOptions, positions: usize, codebook: u
     size(key, "steps", decode.steps, positions)?;
     number(key, "guidance_start", decode.guidance_start, 0.0, 100.0)?;
     number(key, "guidance", decode.guidance, 0.0, 100.0)?;
+    if let GuidanceSchedule::Interval([from, to]) = decode.guidance_schedule {
+        number(key, "guidance_schedule.interval[0]", from, 0.0, 1.0)?;
+        number(key, "guidance_schedule.interval[1]", to, 0.0, 1.0)?;
+    }
     number(key, "temperature", decode.temperature, 0.0, 100.0)?;
     number(key, "token_temperature", decode.token_temperature, 0.0, 100.0)?;
     let (name, top_k) = (path(key, "top_k"), decode.top_k);

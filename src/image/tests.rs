@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
+use ::image::codecs::{jpeg::JpegEncoder, webp::WebPEncoder};
+use ::image::{ExtendedColorType, ImageEncoder};
 use ::png::{BitDepth, ColorType};
 
 use super::output::write_with;
@@ -34,7 +36,7 @@ fn png_keeps_pixels_and_text_and_is_always_the_same() {
             ("empty", ""),
         ];
         let png = image.to_png(&text).unwrap();
-        assert_eq!(Image::from_png(&png, "x.png").unwrap(), image);
+        assert_eq!(Picture::decode(&png, "x.png").unwrap().image, image);
         assert_eq!(png, image.to_png(&text).unwrap());
         let mut found = text_of(&png);
         let mut wanted = text.map(|(k, t)| (k.to_owned(), t.replace('\0', "\u{fffd}")));
@@ -94,20 +96,20 @@ fn every_kind_of_png_becomes_rgb() {
         (Rgb, Eight, &[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]),
         (Rgb, Sixteen, &[1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0], [1, 2, 3, 4, 5, 6]),
         (Grayscale, Eight, &[9, 200], [9, 9, 9, 200, 200, 200]),
-        (Grayscale, Sixteen, &[9, 0, 200, 0], [9, 9, 9, 200, 200, 200]),
+        (Grayscale, Sixteen, &[9, 0, 200, 0], [9, 9, 9, 199, 199, 199]), // 51,200 of 65,535
         (Grayscale, One, &[0b0100_0000], [0, 0, 0, 255, 255, 255]),
         (GrayscaleAlpha, Eight, &[9, 255, 9, 0], [9, 9, 9, 255, 255, 255]),
         (Rgba, Eight, &[1, 2, 3, 255, 0, 0, 0, 51], [1, 2, 3, 204, 204, 204]),
         (
             Rgba,
             Sixteen,
-            &[1, 0, 2, 0, 3, 0, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[1, 0, 2, 0, 3, 0, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0],
             [1, 2, 3, 255, 255, 255],
         ),
         (Indexed, Eight, &[1, 0], [4, 5, 6, 1, 2, 3]),
     ];
     for (colour, depth, samples, rgb) in cases {
-        let image = Image::from_png(&encoded(*colour, *depth, samples), "x.png").unwrap();
+        let image = Picture::decode(&encoded(*colour, *depth, samples), "x.png").unwrap().image;
         assert_eq!(image.rgb, rgb, "{colour:?} {depth:?}");
         assert_eq!((image.width, image.height), (2, 1));
     }
@@ -117,27 +119,150 @@ fn every_kind_of_png_becomes_rgb() {
 fn files_that_are_no_picture() {
     let whole = gradient(20, 20).to_png(&[("prompt", "x")]).unwrap();
     for end in 0..whole.len() - 12 {
-        let error = Image::from_png(&whole[..end], "x.png").unwrap_err();
+        let error = Picture::decode(&whole[..end], "x.png").unwrap_err();
         assert_eq!(error.exit_code(), 4);
         assert!(
-            error.to_string().starts_with("x.png: reading the image: not a whole PNG"),
+            error.to_string().starts_with("x.png: reading the image: ")
+                && error.to_string().ends_with("expected a whole PNG, JPEG or WebP image"),
             "{error}"
         );
     }
     for at in 0..whole.len() {
         let mut damaged = whole.clone();
         damaged[at] ^= 0x55;
-        let _ = Image::from_png(&damaged, "x.png"); // an error or a picture, never a panic
+        let _ = Picture::decode(&damaged, "x.png"); // an error or a picture, never a panic
     }
     // A header that claims 2^31 − 1 pixels a side.
     let mut huge = whole.clone();
     huge[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
     let crc = crc32(&huge[12..29]).to_be_bytes();
     huge[29..33].copy_from_slice(&crc);
-    assert!(Image::from_png(&huge, "x.png").is_err());
+    assert!(Picture::decode(&huge, "x.png").is_err());
     let folder = tempfile::tempdir().unwrap();
-    assert!(Image::open(folder.path()).unwrap_err().to_string().contains("not a PNG file"));
-    assert!(Image::open(folder.path().join("none.png")).is_err());
+    assert!(Picture::open(folder.path()).unwrap_err().to_string().contains("not a file"));
+    assert!(Picture::open(folder.path().join("none.png")).is_err());
+}
+
+/// EXIF of one entry: the orientation.
+fn exif(orientation: u8) -> Vec<u8> {
+    let mut bytes = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+    bytes.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
+    bytes
+}
+
+#[test]
+fn photographs_are_turned_upright() {
+    // Left half red, right half blue: upright after a quarter turn clockwise it is red above blue.
+    let mut image = Image::filled(32, 16, [200, 20, 20]);
+    image.place(&Image::filled(16, 16, [20, 20, 200]), 16, 0);
+    for (orientation, size, red, blue) in [
+        (1, (32, 16), (4, 8), (28, 8)),
+        (3, (32, 16), (28, 8), (4, 8)),
+        (6, (16, 32), (8, 4), (8, 28)),
+        (8, (16, 32), (8, 28), (8, 4)),
+    ] {
+        let mut bytes = Vec::new();
+        let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 95);
+        encoder.set_exif_metadata(exif(orientation)).unwrap();
+        encoder.encode(&image.rgb, 32, 16, ExtendedColorType::Rgb8).unwrap();
+        let Picture { image: read, transparent } = Picture::decode(&bytes, "x.jpg").unwrap();
+        assert_eq!(((read.width, read.height), transparent), (size, None));
+        for ((x, y), colour) in [(red, [200u8, 20, 20]), (blue, [20, 20, 200])] {
+            let near = read.pixel(x, y).iter().zip(colour).all(|(a, b)| a.abs_diff(b) < 12);
+            assert!(near, "orientation {orientation}: {:?}", read.pixel(x, y));
+        }
+    }
+}
+
+#[test]
+fn webp_and_its_transparent_parts() {
+    let rgba = [1, 2, 3, 255, 4, 5, 6, 0, 7, 8, 9, 127, 10, 11, 12, 128];
+    let mut bytes = Vec::new();
+    let encoder = WebPEncoder::new_lossless(&mut bytes);
+    encoder.encode(&rgba, 4, 1, ExtendedColorType::Rgba8).unwrap();
+    let picture = Picture::decode(&bytes, "x.webp").unwrap();
+    assert_eq!((picture.image.pixel(0, 0), picture.image.pixel(1, 0)), ([1, 2, 3], [255; 3]));
+    assert_eq!(picture.transparent.unwrap().repaint, [false, true, true, false]);
+}
+
+#[test]
+fn more_pixels_than_a_picture_may_have() {
+    let whole = encoded(ColorType::Grayscale, BitDepth::One, &[0]);
+    for (width, height, word) in [(16_385u32, 1u32, "size"), (16_384, 16_384, "")] {
+        let mut huge = whole.clone();
+        huge[16..20].copy_from_slice(&width.to_be_bytes());
+        huge[20..24].copy_from_slice(&height.to_be_bytes());
+        huge[24] = 16; // bits of a sample
+        let crc = crc32(&huge[12..29]).to_be_bytes();
+        huge[29..33].copy_from_slice(&crc);
+        let error = Picture::decode(&huge, "bomb.png").unwrap_err().to_string();
+        assert!(
+            error.starts_with("bomb.png: reading the image: ") && error.contains(word),
+            "{error}"
+        );
+        assert!(error.to_lowercase().contains("limit") || error.contains("large"), "{error}");
+    }
+}
+
+#[test]
+fn the_part_that_fits() {
+    let part = |fit: Fit, width, height, to| {
+        let Rectangle { x, y, width, height } = fit.part(width, height, to);
+        [x, y, width, height]
+    };
+    assert_eq!(part(Fit::Crop, 300, 200, [1, 1]), [50, 0, 200, 200]);
+    assert_eq!(part(Fit::Crop, 200, 301, [1, 1]), [0, 50, 200, 200]);
+    assert_eq!(part(Fit::Crop, 300, 200, [1, 3]), [0, 50, 300, 100]);
+    assert_eq!(part(Fit::Crop, 1, 500, [4, 1]), [0, 248, 1, 4]);
+    assert_eq!(part(Fit::Crop, 500, 1, [1, 900]), [0, 0, 500, 1]);
+    assert_eq!(part(Fit::Stretch, 300, 200, [1, 1]), [0, 0, 300, 200]);
+    let image = gradient(30, 20);
+    assert_eq!(image.resized(30, 20), image);
+    let flat = Image::filled(31, 7, [9, 80, 200]);
+    assert_eq!(flat.resized(64, 3), Image::filled(64, 3, [9, 80, 200]));
+    let cut = image.cropped(Rectangle { x: 3, y: 5, width: 4, height: 2 });
+    assert_eq!((cut.pixel(0, 0), cut.pixel(3, 1)), (image.pixel(3, 5), image.pixel(6, 6)));
+    let mut pasted = Image::filled(30, 20, [0; 3]);
+    pasted.place(&image, 28, 19);
+    assert_eq!((pasted.pixel(29, 19), pasted.pixel(27, 19)), (image.pixel(1, 0), [0; 3]));
+}
+
+#[test]
+fn masks_are_white_and_cover_what_they_touch() {
+    let mut image = Image::filled(4, 2, [0; 3]);
+    image.place(&Image::filled(1, 1, [255; 3]), 2, 1);
+    image.place(&Image::filled(1, 1, [127; 3]), 0, 0);
+    let mask = Mask::of_image(&image);
+    assert_eq!((mask.count(), mask.repaint[6]), (1, true));
+    assert_eq!(mask.resized(2, 1).repaint, [false, true]);
+    assert_eq!(mask.resized(8, 4).count(), 4);
+    assert_eq!(mask.resized(3, 2).repaint, [false, false, false, false, true, true]);
+    assert_eq!(mask.resized(4, 2), mask);
+}
+
+/// Each pixel is mixed by its distance to the nearest one of the mask, found here by looking at all.
+#[test]
+fn the_seam_fades_with_the_distance() {
+    let (width, height) = (17, 11);
+    let mut mask = Mask::empty(width, height);
+    for (x, y) in [(3, 2), (4, 2), (14, 9), (16, 0)] {
+        mask.add(Rectangle { x, y, width: 1, height: 1 }).unwrap();
+    }
+    let (old, new) =
+        (Image::filled(width, height, [10; 3]), Image::filled(width, height, [250; 3]));
+    for feather in [0, 1, 4, 30] {
+        let mixed = old.repainted(&new, &mask, feather);
+        for at in 0..width * height {
+            let (x, y) = (at % width, at / width);
+            let nearest = (0..width * height).filter(|&other| mask.repaint[other]);
+            let distance =
+                nearest.map(|other| x.abs_diff(other % width).max(y.abs_diff(other / width)));
+            let share = 1.0 - distance.min().unwrap() as f64 / (feather + 1) as f64;
+            let expected = (10.0 + 240.0 * share.max(0.0)).round() as u8;
+            assert_eq!(mixed.pixel(x, y), [expected; 3], "{x}, {y}, feather {feather}");
+        }
+    }
+    assert_eq!(old.repainted(&new, &Mask::empty(width, height), 256), old);
 }
 
 fn crc32(bytes: &[u8]) -> u32 {

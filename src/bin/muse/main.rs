@@ -1,6 +1,8 @@
 //! The command line: `main` maps errors to exit codes, each command is one file.
 
+mod edit;
 mod generate;
+mod images;
 mod inspect;
 mod options;
 mod selftest;
@@ -14,6 +16,11 @@ use options::{Cli, Command};
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Generate(arguments) => generate::run(arguments),
+        Command::Inpaint(arguments) => edit::inpaint(arguments),
+        Command::Outpaint(arguments) => edit::outpaint(arguments),
+        Command::Edit(arguments) => edit::edit(arguments),
+        Command::Vary(arguments) => edit::vary(arguments),
+        Command::Interpolate(arguments) => edit::interpolate(arguments),
         Command::Info(arguments) => inspect::info(arguments),
         Command::Check(arguments) => inspect::check(arguments),
         Command::Selftest(arguments) => selftest::run(arguments),

@@ -1,9 +1,14 @@
 //! What can be typed.
 
+mod edits;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use muse::decode::{GuidanceSchedule, Order};
 use muse::{DeviceChoice, Error, Overrides, Precision, Request, Result, Size};
+
+pub use edits::{EditArgs, InpaintArgs, InterpolateArgs, OutpaintArgs, SeamArgs, VaryArgs};
 
 /// Text to image with masked-token transformers (Muse).
 #[derive(Parser)]
@@ -21,6 +26,19 @@ pub enum Command {
     /// Make an image from a prompt
     #[command(after_help = EXAMPLES)]
     Generate(Box<GenerateArgs>),
+    /// Repaint a part of an image
+    #[command(after_help = edits::INPAINT)]
+    Inpaint(Box<InpaintArgs>),
+    /// Paint beyond the edges of an image
+    #[command(after_help = edits::OUTPAINT)]
+    Outpaint(Box<OutpaintArgs>),
+    /// Change an image to fit a prompt, without a mask
+    #[command(after_help = edits::EDIT)]
+    Edit(Box<EditArgs>),
+    /// Make images like another one
+    Vary(Box<VaryArgs>),
+    /// Make images on the way from one prompt to another
+    Interpolate(Box<InterpolateArgs>),
     /// Show what a model is made of
     Info(InspectArgs),
     /// Read a whole model and verify every tensor
@@ -98,32 +116,75 @@ pub struct GenerateArgs {
     /// What the image shows
     #[arg(required_unless_present = "prompts", conflicts_with = "prompts")]
     pub prompt: Option<String>,
-    /// Image file to write (PNG); with --prompts, or --count without --grid, a directory
-    #[arg(short, long, value_name = "PATH", default_value = "out.png")]
-    pub output: PathBuf,
     /// Read prompts from a file, one a line, and write DIR/0000.png, DIR/0001.png, …
     #[arg(long, value_name = "FILE")]
     pub prompts: Option<PathBuf>,
-    /// Replace output files that exist
-    #[arg(long)]
-    pub force: bool,
     #[command(flatten)]
-    pub model: ModelArgs,
-    /// Seed of the first image; each further image adds one
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
+    pub count: CountArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Args)]
+pub struct CountArgs {
     /// Images per prompt
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub count: u32,
+}
+
+/// Where images are made, and where they go.
+#[derive(Args)]
+pub struct RunArgs {
+    /// Image file to write (PNG); a directory where there are several images and no --grid
+    #[arg(short, long, value_name = "PATH", default_value = "out.png")]
+    pub output: PathBuf,
+    /// Replace output files that exist
+    #[arg(long)]
+    pub force: bool,
     /// One sheet of all images instead of a file each
     #[arg(long)]
     pub grid: bool,
+    /// Also write an animation of the decode, masked cells hatched (GIF; the first image)
+    #[arg(long, value_name = "FILE")]
+    pub preview: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Where to run: auto (the first GPU, else the processor; says which), cpu, cuda or cuda:N (an NVIDIA
+    /// GPU; never falls back to the processor)
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
+    pub device: DeviceChoice,
+    /// What to compute in: bf16, or f32 (on the processor only)
+    #[arg(long, value_name = "DTYPE", default_value_t)]
+    pub dtype: Precision,
+    /// Threads of the CPU backend [default: all cores]; the image does not depend on it
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// Print one JSON object a line and image instead of the path
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How tokens are drawn.
+#[derive(Args)]
+pub struct SamplingArgs {
+    /// Seed of the first image; each further image adds one
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
     /// Decode steps of the base stage [default: the model's]
     #[arg(long)]
     pub steps: Option<usize>,
-    /// Guidance scale at the last base step; it rises linearly [default: the model's]
+    /// Guidance scale in the base stage, at its last step where it rises [default: the model's]
     #[arg(long, value_name = "SCALE")]
     pub guidance: Option<f32>,
+    /// How guidance changes over the base steps: constant, linear (rises) or interval:FROM-TO (only between
+    /// these parts of the loop, 0 to 1) [default: the model's]
+    #[arg(long, value_name = "SCHEDULE", value_parser = guidance_schedule)]
+    pub guidance_schedule: Option<GuidanceSchedule>,
+    /// Which tokens a base step keeps: confidence, halton (spread evenly) or random [default: the model's]
+    #[arg(long, value_parser = order)]
+    pub order: Option<Order>,
     /// Temperature of the confidence noise in the base stage [default: the model's]
     #[arg(long, value_name = "T")]
     pub temperature: Option<f32>,
@@ -142,31 +203,14 @@ pub struct GenerateArgs {
     /// How far to go
     #[arg(long, value_enum, default_value_t = SizeChoice::Full)]
     pub size: SizeChoice,
-    /// Also write an animation of the decode, masked cells hatched (GIF; the first image)
-    #[arg(long, value_name = "FILE")]
-    pub preview: Option<PathBuf>,
-    /// Where to run: auto (the first GPU, else the processor; says which), cpu, cuda or cuda:N (an NVIDIA
-    /// GPU; never falls back to the processor)
-    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
-    pub device: DeviceChoice,
-    /// What to compute in: bf16, or f32 (on the processor only)
-    #[arg(long, value_name = "DTYPE", default_value_t)]
-    pub dtype: Precision,
-    /// Threads of the CPU backend [default: all cores]; the image does not depend on it
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub threads: Option<u32>,
-    /// Print one JSON object a line and image instead of the path
-    #[arg(long)]
-    pub json: bool,
 }
 
-impl GenerateArgs {
-    /// The request for `prompt` with seed number `index`.
-    pub fn request(&self, prompt: &str, index: u64) -> Request {
+impl SamplingArgs {
+    /// The request for `prompt`.
+    pub fn request(&self, prompt: impl Into<String>) -> Request {
         Request {
-            prompt: prompt.into(),
             negative: self.negative.clone(),
-            seed: self.seed.wrapping_add(index),
+            seed: self.seed,
             size: match self.size {
                 SizeChoice::Full => Size::Full,
                 SizeChoice::Base => Size::Base,
@@ -174,12 +218,38 @@ impl GenerateArgs {
             base: Overrides {
                 steps: self.steps,
                 guidance: self.guidance,
+                guidance_schedule: self.guidance_schedule,
+                order: self.order,
                 temperature: self.temperature,
                 token_temperature: self.token_temperature,
                 top_k: self.top_k,
             },
             superres: Overrides { steps: self.superres_steps, ..Overrides::default() },
+            ..Request::new(prompt)
         }
+    }
+}
+
+fn order(text: &str) -> std::result::Result<Order, String> {
+    match text {
+        "confidence" => Ok(Order::Confidence),
+        "halton" => Ok(Order::Halton),
+        "random" => Ok(Order::Random),
+        _ => Err("expected confidence, halton or random".into()),
+    }
+}
+
+fn guidance_schedule(text: &str) -> std::result::Result<GuidanceSchedule, String> {
+    let interval = || {
+        let (from, to) = text.strip_prefix("interval:")?.split_once('-')?;
+        Some(GuidanceSchedule::Interval([from.parse().ok()?, to.parse().ok()?]))
+    };
+    match text {
+        "constant" => Ok(GuidanceSchedule::Constant),
+        "linear" => Ok(GuidanceSchedule::Linear),
+        _ => interval().ok_or_else(|| {
+            "expected constant, linear or interval:FROM-TO, as interval:0.2-0.8".into()
+        }),
     }
 }
 

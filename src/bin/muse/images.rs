@@ -1,0 +1,306 @@
+//! Making images: progress, files, and reports.
+
+use std::io::IsTerminal;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use muse::decode::Step;
+use muse::image::{Animation, contact_sheet, write_new};
+use muse::{Engine, EngineOptions, Error, Generated, Image, Request, Result};
+
+use crate::options::{RunArgs, model_dir};
+
+/// Shorter side of preview frames, so that tokens can be told apart.
+const PREVIEW_SIDE: usize = 256;
+/// Longest side of them.
+const PREVIEW_LONGEST: usize = 2048;
+
+/// The images of one call.
+pub struct Batch {
+    pub requests: Vec<Request>,
+    /// Images of each request, every one with the next seed.
+    pub count: u32,
+    /// Whether the output is a directory, however many images there are.
+    pub directory: bool,
+}
+
+impl Batch {
+    fn len(&self) -> usize {
+        self.requests.len() * self.count as usize
+    }
+
+    fn request(&self, index: usize) -> Request {
+        let count = self.count as usize;
+        let mut request = self.requests[index / count].clone();
+        request.seed = request.seed.wrapping_add((index % count) as u64);
+        request
+    }
+}
+
+/// Makes the images; nothing is loaded before all of them are known to be usable.
+pub fn make(run: &RunArgs, batch: Batch) -> Result<()> {
+    let started = Instant::now();
+    batch.requests.iter().try_for_each(Request::validate)?;
+    let outputs = outputs(run, &batch)?;
+    let engine = load(run)?;
+    let loaded = started.elapsed();
+
+    let progress = Progress::new(batch.len());
+    let mut images = Vec::new();
+    for i in 0..batch.len() {
+        let request = batch.request(i);
+        let preview = run.preview.as_deref().filter(|_| i == 0);
+        let generated = generate(&engine, &request, preview, run.force, &progress)?;
+        if run.grid {
+            images.push(generated.image.clone());
+        } else {
+            let png = generated.image.to_png(&text_chunks(&engine, &request)?)?;
+            write_new(&outputs[i], &png, run.force)?;
+        }
+        let output = if run.grid { &outputs[0] } else { &outputs[i] };
+        let last = i + 1 == batch.len();
+        if run.grid && last {
+            let sheet = contact_sheet(&images);
+            let png = sheet.to_png(&text_chunks(&engine, &batch.request(0))?)?;
+            write_new(output, &png, run.force)?;
+        }
+        progress.clear();
+        let since_start = [loaded, started.elapsed()];
+        if run.json {
+            println!("{}", report(&engine, &request, &generated, output, since_start));
+        } else {
+            if !run.grid || last {
+                println!("{}", output.display());
+            }
+            eprintln!("{}", summary(&engine, &request, &generated, since_start));
+        }
+    }
+    Ok(())
+}
+
+/// The files to write; existing ones are refused now, before the work, unless `--force`.
+fn outputs(run: &RunArgs, batch: &Batch) -> Result<Vec<PathBuf>> {
+    let output = &run.output;
+    let directory = batch.directory || batch.len() > 1;
+    let files: Vec<PathBuf> = if run.grid || !directory {
+        vec![output.clone()]
+    } else {
+        std::fs::create_dir_all(output).map_err(|source| Error::Io {
+            path: output.clone(),
+            action: "creating the output directory",
+            source,
+        })?;
+        (0..batch.len()).map(|i| output.join(format!("{i:04}.png"))).collect()
+    };
+    for file in files.iter().chain(&run.preview) {
+        muse::image::check_new(file, run.force)?;
+    }
+    Ok(files)
+}
+
+fn load(run: &RunArgs) -> Result<Engine> {
+    let threads = run.threads.map(|n| n as usize);
+    let options = EngineOptions { device: run.device, dtype: run.dtype, threads };
+    let engine = Engine::load(model_dir(run.model.model.clone())?, options)?;
+    if let Some(reason) = engine.reason() {
+        eprintln!("device: {} ({reason})", engine.device());
+    }
+    Ok(engine)
+}
+
+fn generate(
+    engine: &Engine,
+    request: &Request,
+    preview: Option<&Path>,
+    force: bool,
+    progress: &Progress,
+) -> Result<Generated> {
+    let mut frames: Vec<Image> = Vec::new();
+    let mut failed = None;
+    let mut on_step = |step: Step<'_>| {
+        progress.step(&step);
+        if preview.is_some() {
+            match engine.preview(&step) {
+                Ok(frame) => frames.push(frame),
+                Err(error) => {
+                    failed = Some(error);
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    };
+    let observed = preview.is_some() || progress.visible();
+    let result = if observed {
+        engine.generate_with(request, &mut on_step)
+    } else {
+        engine.generate(request)
+    };
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let generated = result?;
+    if let Some(path) = preview {
+        frames.push(generated.image.clone());
+        let Image { width, height, .. } = generated.image;
+        let (short, long) = (width.min(height), width.max(height));
+        let side = PREVIEW_SIDE.min(PREVIEW_LONGEST * short / long);
+        let [width, height] = [width, height].map(|n| (n * side / short).max(1));
+        let mut animation = Animation::new(width, height)?;
+        for (i, frame) in frames.iter().enumerate() {
+            let hold = if i + 1 == frames.len() { 2000 } else { 150 };
+            animation.push(&frame.enlarge_to(width, height), hold)?;
+        }
+        write_new(path, &animation.finish()?, force)?;
+    }
+    Ok(generated)
+}
+
+/// What the PNG says about itself.
+fn text_chunks(engine: &Engine, request: &Request) -> Result<Vec<(&'static str, String)>> {
+    let settings = serde_json::to_string(request).unwrap_or_default();
+    let mut chunks = vec![
+        ("Software", concat!("muse ", env!("CARGO_PKG_VERSION")).to_string()),
+        ("prompt", request.prompt.clone()),
+        ("seed", request.seed.to_string()),
+        ("settings", settings),
+        ("dtype", engine.dtype().to_string()),
+        ("model", format!("{} {}", engine.name(), engine.model_hash()?)),
+    ];
+    if !request.negative.is_empty() {
+        chunks.push(("negative prompt", request.negative.clone()));
+    }
+    Ok(chunks)
+}
+
+/// Hash of all tokens: the same on every machine, thread count and build.
+fn token_hash(generated: &Generated) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for tokens in std::iter::once(&generated.base_tokens).chain(&generated.superres_tokens) {
+        tokens.iter().for_each(|token| {
+            hasher.update(&token.to_le_bytes());
+        });
+    }
+    hasher.finalize().to_hex()[..16].to_string()
+}
+
+fn milliseconds_per_step(steps: &[Duration]) -> f64 {
+    steps.iter().sum::<Duration>().as_secs_f64() * 1e3 / steps.len().max(1) as f64
+}
+
+/// The last line of a run; `since_start` is the time until the model was loaded, and until now.
+fn summary(
+    engine: &Engine,
+    request: &Request,
+    generated: &Generated,
+    since_start: [Duration; 2],
+) -> String {
+    let t = &generated.timings;
+    let seconds = Duration::as_secs_f64;
+    let mut line = format!(
+        "seed {} on {} | load {:.3} s, text {:.3} s",
+        request.seed,
+        engine.device(),
+        seconds(&since_start[0]),
+        seconds(&t.text),
+    );
+    if request.edit.is_some() {
+        line += &format!(", encode {:.3} s", seconds(&t.encode));
+    }
+    line += &format!(
+        ", base {:.3} s ({} steps, {:.2} ms each)",
+        seconds(&t.base),
+        t.base_steps.len(),
+        milliseconds_per_step(&t.base_steps)
+    );
+    if generated.superres_tokens.is_some() {
+        line += &format!(
+            ", super-res {:.3} s ({} steps, {:.2} ms each)",
+            seconds(&t.superres),
+            t.superres_steps.len(),
+            milliseconds_per_step(&t.superres_steps)
+        );
+    }
+    line + &format!(
+        ", vq {:.3} s | {:.3} s since start | tokens {}",
+        seconds(&t.vq),
+        seconds(&since_start[1]),
+        token_hash(generated)
+    )
+}
+
+fn report(
+    engine: &Engine,
+    request: &Request,
+    generated: &Generated,
+    output: &Path,
+    since_start: [Duration; 2],
+) -> serde_json::Value {
+    let t = &generated.timings;
+    let steps = |s: &[Duration]| s.iter().map(|d| d.as_secs_f64() * 1e3).collect::<Vec<_>>();
+    serde_json::json!({
+        "path": output.display().to_string(),
+        "width": generated.image.width,
+        "height": generated.image.height,
+        "request": request,
+        "tokens": token_hash(generated),
+        "device": engine.device(),
+        "dtype": engine.dtype().to_string(),
+        "seconds": {
+            "load": since_start[0].as_secs_f64(),
+            "text": t.text.as_secs_f64(),
+            "encode": t.encode.as_secs_f64(),
+            "base": t.base.as_secs_f64(),
+            "superres": t.superres.as_secs_f64(),
+            "vq": t.vq.as_secs_f64(),
+            "first_step": (since_start[0] + t.first_step()).as_secs_f64(),
+            "since_start": since_start[1].as_secs_f64(),
+        },
+        "step_ms": { "base": steps(&t.base_steps), "superres": steps(&t.superres_steps) },
+    })
+}
+
+/// Progress on a terminal's stderr; silent elsewhere.
+struct Progress {
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    fn new(images: usize) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(0);
+            let images = if images > 1 { format!(" of {images} images") } else { String::new() };
+            let template = format!("{{msg:>14}} {{bar:24}} step {{pos}}/{{len}}{images}");
+            if let Ok(style) = ProgressStyle::with_template(&template) {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Progress { bar }
+    }
+
+    fn visible(&self) -> bool {
+        self.bar.is_some()
+    }
+
+    fn step(&self, step: &Step<'_>) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(match step.windows {
+                1 => step.stage.to_owned(),
+                windows => format!("{} {}/{windows}", step.stage, step.window + 1),
+            });
+            bar.set_length(step.steps as u64);
+            bar.set_position(step.step as u64 + 1);
+        }
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(0);
+            bar.finish_and_clear();
+            bar.reset();
+        }
+    }
+}
