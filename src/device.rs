@@ -67,13 +67,19 @@ pub const RESPONSE_EPSILON: f32 = 1e-6;
 
 /// One operand of attention inside a wider row: columns `offset .. offset + heads*head_dim` of
 /// `tensor [batch*rows, stride]`.
-#[derive(Clone, Copy)]
 pub struct Heads<'a, B> {
     /// Rows of floats.
     pub tensor: &'a Tensor<B>,
     /// First column.
     pub offset: usize,
 }
+
+impl<B> Clone for Heads<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<B> Copy for Heads<'_, B> {}
 
 /// Sizes of one attention call; softmax scale is `head_dim^-1/2`.
 #[derive(Clone, Copy, Debug)]

@@ -16,6 +16,7 @@ use muse::device::{Device, Masked, Remask, Sampling};
 use muse::models::MaskedModel;
 use muse::models::muse::{Muse, Text};
 use muse::ops;
+use muse::plans::PlanSource;
 use muse::rng::{NoiseKey, Purpose};
 use muse::text::bert::Bert;
 use muse::tokenizer::Tokenizer;
@@ -26,7 +27,8 @@ const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
 
 fn engine(device: DeviceChoice) -> Engine {
     gpu::ready();
-    Engine::load(MODEL, EngineOptions { device, ..EngineOptions::default() }).unwrap()
+    let plans = PlanSource::Rule; // whatever this machine's user has tuned
+    Engine::load(MODEL, EngineOptions { device, plans, ..EngineOptions::default() }).unwrap()
 }
 
 /// The tokens after every step, base then super-res, and the result.

@@ -7,6 +7,7 @@ use super::blocks;
 use super::driver::Driver;
 use super::kernel::{Kernel, Launch};
 use super::launch::*;
+use super::plan::Plan;
 use crate::device::{Attention, Heads};
 use crate::error::Result;
 use crate::tensor::Tensor;
@@ -16,10 +17,6 @@ type Function = Kernel<(u64, u64, u64, u64, u32, u32, u32, u32, u32, u32, u32, u
 
 /// Channels of a head that there are kernels for.
 const WIDTHS: [u32; 5] = [32, 64, 80, 96, 128];
-/// Blocks that fill a large GPU well enough: below, fewer query rows a block make more of them.
-const ENOUGH: u32 = 96;
-/// The same for the blocks of twice as many rows, of which a multiprocessor has two at a time.
-const ENOUGH_WIDE: u32 = 264;
 
 pub(super) struct Kernels {
     /// By `WIDTHS`.
@@ -50,8 +47,10 @@ impl Kernels {
         })
     }
 
+    /// The plan says how many queries a block has; heads that have to be read piece by piece know one way only.
     pub fn attention(
         &self,
+        plan: Plan,
         out: &mut Tensor<Buffer>,
         q: Heads<'_, Buffer>,
         k: Heads<'_, Buffer>,
@@ -87,16 +86,11 @@ impl Kernels {
             return self.plain.on(grid, 32 * ATTENTION_PLAIN_WARPS, 0, arguments);
         };
         let shared = shared(WIDTHS[index]);
-        let tiles = |warps: u32| blocks(queries, ATTENTION_ROWS * warps);
-        let most = tiles(2 * ATTENTION_WARPS);
-        let wide = most * of_batch >= ENOUGH_WIDE && tiles(ATTENTION_WARPS) > 1;
-        if let Some(kernel) = self.wide.get(index).filter(|_| wide) {
-            return kernel.on([most, of_batch, 1], 32 * ATTENTION_WARPS, shared, arguments);
+        let grid = [blocks(queries, plan.tile[0]), of_batch, 1];
+        let warps = plan.tile[0] / ATTENTION_ROWS;
+        match self.wide.get(index).filter(|_| warps > ATTENTION_WARPS) {
+            Some(kernel) => kernel.on(grid, 32 * ATTENTION_WARPS, shared, arguments),
+            None => self.tiled[index].on(grid, 32 * warps, shared, arguments),
         }
-        let mut warps = ATTENTION_WARPS;
-        while warps > 1 && (tiles(warps) * of_batch < ENOUGH || tiles(warps / 2) == 1) {
-            warps /= 2;
-        }
-        self.tiled[index].on([tiles(warps), of_batch, 1], 32 * warps, shared, arguments)
     }
 }

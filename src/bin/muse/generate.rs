@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use muse::decode::Step;
 use muse::image::{Animation, contact_sheet, write_new};
+use muse::plans::{PlanSource, PlansUsed};
 use muse::{Engine, EngineOptions, Error, Generated, Image, Request, Result};
 
 use crate::options::{GenerateArgs, model_dir};
@@ -95,10 +96,15 @@ fn outputs(arguments: &GenerateArgs, count: usize) -> Result<Vec<PathBuf>> {
 
 fn load(arguments: &GenerateArgs) -> Result<Engine> {
     let threads = arguments.threads.map(|n| n as usize);
-    let options = EngineOptions { device: arguments.device, dtype: arguments.dtype, threads };
+    let plans = arguments.cache.clone().map_or(PlanSource::Cached, PlanSource::File);
+    let (device, dtype) = (arguments.device, arguments.dtype);
+    let options = EngineOptions { device, dtype, threads, plans };
     let engine = Engine::load(model_dir(arguments.model.model.clone())?, options)?;
     if let Some(reason) = engine.reason() {
         eprintln!("device: {} ({reason})", engine.device());
+    }
+    if let Some(plans @ PlansUsed::Unusable(_)) = engine.plans() {
+        eprintln!("plans: {plans}");
     }
     Ok(engine)
 }
@@ -231,6 +237,7 @@ fn report(
         "tokens": token_hash(generated),
         "device": engine.device(),
         "dtype": engine.dtype().to_string(),
+        "plans": engine.plans().map(ToString::to_string),
         "seconds": {
             "load": since_start[0].as_secs_f64(),
             "text": t.text.as_secs_f64(),

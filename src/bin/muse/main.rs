@@ -4,6 +4,7 @@ mod generate;
 mod inspect;
 mod options;
 mod selftest;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
         Command::Info(arguments) => inspect::info(arguments),
         Command::Check(arguments) => inspect::check(arguments),
         Command::Selftest(arguments) => selftest::run(arguments),
+        Command::Tune(arguments) => tune::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
