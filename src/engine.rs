@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::cpu::Cpu;
-use crate::cuda::Cuda;
+use crate::cuda::{Cuda, Timed};
 use crate::decode::{OnStep, Step};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -14,6 +14,7 @@ use crate::hub;
 use crate::image::Image;
 use crate::muse::Parts;
 use crate::pipeline::{Family, Generated, Pipeline};
+use crate::plans::{PlanSource, PlansUsed};
 use crate::request::{Request, Size};
 use crate::tensor::Precision;
 use crate::trace::{Event, Traced};
@@ -68,6 +69,8 @@ pub struct EngineOptions {
     pub dtype: Precision,
     /// Threads of the CPU backend; `None` takes all cores. Results do not depend on it.
     pub threads: Option<usize>,
+    /// Where a GPU's kernels take their tiles from. Results do not depend on it beyond rounding.
+    pub plans: PlanSource,
 }
 
 /// A loaded model, ready to generate.
@@ -87,6 +90,7 @@ pub struct Engine {
     /// Why the device is this one, when it was ours to choose.
     reason: Option<String>,
     dtype: Precision,
+    plans: Option<PlansUsed>, // of a GPU
     load: Duration,
     hash: OnceLock<String>,
 }
@@ -147,7 +151,7 @@ impl Engine {
     pub fn load(path: impl AsRef<Path>, options: EngineOptions) -> Result<Self> {
         let start = Instant::now();
         let path = path.as_ref();
-        let EngineOptions { device, dtype, threads } = options;
+        let EngineOptions { device, dtype, threads, plans } = options;
         let (gpu, reason) = match device {
             DeviceChoice::Cuda(_) if !Cuda::supports(dtype.activations()) => {
                 let found = format!("{dtype} on {device}");
@@ -158,12 +162,39 @@ impl Engine {
             }
             _ => device.gpu()?,
         };
-        let pipeline = match gpu {
-            Some(gpu) => stages(gpu, path, dtype)?,
-            None => stages(Cpu::new(threads)?, path, dtype)?,
+        let (pipeline, plans) = match (gpu, plans) {
+            (Some(mut gpu), source) => {
+                let plans = source.apply(&mut gpu)?;
+                (stages(gpu, path, dtype)?, Some(plans))
+            }
+            (None, PlanSource::File(table)) => {
+                let expected = "no table of plans without a GPU, whose kernels have a choice";
+                return Err(Error::option("plans", table.display(), expected));
+            }
+            (None, _) => (stages(Cpu::new(threads)?, path, dtype)?, None),
         };
         let load = start.elapsed();
-        Ok(Engine { pipeline, reason, dtype, load, hash: OnceLock::new() })
+        Ok(Engine { pipeline, reason, dtype, plans, load, hash: OnceLock::new() })
+    }
+
+    /// Times every plan of every problem that one request poses, on a device that is used up by it; `on_timed`
+    /// hears of each problem and of how many there are.
+    ///
+    /// # Errors
+    /// As [`Engine::load`] and [`Engine::generate`].
+    pub fn tune(
+        path: impl AsRef<Path>,
+        mut device: Cuda,
+        request: &Request,
+        mut on_timed: impl FnMut(&Timed, usize) + Send + 'static,
+    ) -> Result<Vec<Timed>> {
+        let tuner = device.tune()?;
+        let pipeline = stages(device, path.as_ref(), Precision::default())?;
+        pipeline.generate(request, None)?;
+        let problems = tuner.problems().len();
+        tuner.start(move |timed| on_timed(timed, problems));
+        pipeline.generate(request, None)?;
+        Ok(tuner.timed())
     }
 
     /// Makes one image. The same request gives the same image on any number of threads.
@@ -207,6 +238,11 @@ impl Engine {
     /// Why it runs there, when [`DeviceChoice::Auto`] left that open.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
+    }
+
+    /// What a GPU's kernels choose their tiles by; `None` on the processor.
+    pub fn plans(&self) -> Option<&PlansUsed> {
+        self.plans.as_ref()
     }
 
     /// Time [`Engine::load`] took.

@@ -27,6 +27,7 @@ pub mod models;
 mod muse;
 pub mod ops;
 pub mod pipeline;
+pub mod plans;
 pub mod request;
 pub mod rng;
 pub mod selftest;

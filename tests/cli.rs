@@ -370,3 +370,11 @@ fn selftest_names_what_it_cannot_use() {
     std::fs::write(empty.path().join("sort.ptx"), "").unwrap();
     fails(&["selftest", "--device", "cuda", "--kernels", folder], 3, &["sort.ptx", "unit"]);
 }
+
+#[test]
+fn tuning_needs_a_gpu() {
+    fails(&["tune", "--device", "cpu"], 2, &["--device", "cpu", "a GPU"]);
+    let generate =
+        ["generate", PROMPT, "--device", "cpu", "--cache", "plans.json", "-o", "/dev/null"];
+    fails(&generate, 2, &["plans.json", "GPU"]);
+}

@@ -18,6 +18,7 @@ use muse::image::{Mask, Rectangle};
 use muse::models::MaskedModel;
 use muse::models::muse::{Muse, Text};
 use muse::ops;
+use muse::plans::PlanSource;
 use muse::rng::{NoiseKey, Purpose};
 use muse::text::bert::Bert;
 use muse::tokenizer::Tokenizer;
@@ -30,7 +31,8 @@ const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
 static ENGINES: LazyLock<[Engine; 2]> = LazyLock::new(|| {
     gpu::ready();
     [DeviceChoice::Cpu, DeviceChoice::Cuda(0)].map(|device| {
-        Engine::load(MODEL, EngineOptions { device, ..EngineOptions::default() }).unwrap()
+        let plans = PlanSource::Rule; // whatever this machine's user has tuned
+        Engine::load(MODEL, EngineOptions { device, plans, ..EngineOptions::default() }).unwrap()
     })
 });
 

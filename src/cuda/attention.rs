@@ -7,8 +7,9 @@ use super::blocks;
 use super::driver::Driver;
 use super::kernel::{Kernel, Launch};
 use super::launch::*;
-use super::linear;
+use super::linear::TILES;
 use super::pack::Packed;
+use super::plan::{self, Plan};
 use crate::device::{Attention, Heads};
 use crate::error::Result;
 use crate::tensor::{Matrix, Tensor};
@@ -23,10 +24,6 @@ type Projecting = Kernel<(u64, u64, u64, u64, u64, u32, u32, u32, u32, u32, u32,
 const PROJECTED: u32 = 64;
 /// Channels of a head that there are kernels for.
 const WIDTHS: [u32; 5] = [32, 64, 80, 96, 128];
-/// Blocks that fill a large GPU well enough: below, fewer query rows a block make more of them.
-const ENOUGH: u32 = 96;
-/// The same for the blocks of twice as many rows, of which a multiprocessor has two at a time.
-const ENOUGH_WIDE: u32 = 264;
 
 pub(super) struct Kernels {
     /// By `WIDTHS`.
@@ -83,8 +80,10 @@ impl Kernels {
         })
     }
 
+    /// The plan says how many queries a block has; heads that have to be read piece by piece know one way only.
     pub fn attention(
         &self,
+        plan: Plan,
         out: &mut Tensor<Buffer>,
         q: Heads<'_, Buffer>,
         k: Heads<'_, Buffer>,
@@ -116,17 +115,12 @@ impl Kernels {
             return self.plain.on(grid, 32 * ATTENTION_PLAIN_WARPS, 0, arguments);
         };
         let shared = shared(WIDTHS[index]);
-        let tiles = |warps: u32| blocks(queries, ATTENTION_ROWS * warps);
-        let most = tiles(2 * ATTENTION_WARPS);
-        let wide = most * of_batch >= ENOUGH_WIDE && tiles(ATTENTION_WARPS) > 1;
-        if let Some(kernel) = self.wide.get(index).filter(|_| wide) {
-            return kernel.on([most, of_batch, 1], 32 * ATTENTION_WARPS, shared, arguments);
+        let grid = [blocks(queries, plan.tile[0]), of_batch, 1];
+        let warps = plan.tile[0] / ATTENTION_ROWS;
+        match self.wide.get(index).filter(|_| warps > ATTENTION_WARPS) {
+            Some(kernel) => kernel.on(grid, 32 * ATTENTION_WARPS, shared, arguments),
+            None => self.tiled[index].on(grid, 32 * warps, shared, arguments),
         }
-        let mut warps = ATTENTION_WARPS;
-        while warps > 1 && (tiles(warps) * of_batch < ENOUGH || tiles(warps / 2) == 1) {
-            warps /= 2;
-        }
-        self.tiled[index].on([tiles(warps), of_batch, 1], 32 * warps, shared, arguments)
     }
 
     /// The projection of the queries and their attention, where one launch can do both well: where the
@@ -140,8 +134,7 @@ impl Kernels {
         sizes: Attention,
     ) -> Option<Launch> {
         let Attention { batch, heads, head_dim, queries, keys, lengths, causal } = sizes;
-        let tile =
-            linear::TILES[linear::choose(batch * queries, weight.rows, self.multiprocessors)];
+        let tile = TILES[plan::choose(batch * queries, weight.rows, self.multiprocessors)];
         let fits = head_dim == PROJECTED as usize
             && !weight.has_bias
             && !causal

@@ -6,8 +6,9 @@ use super::arena::Buffer;
 use super::driver::Driver;
 use super::kernel::{Kernel, Launch};
 use super::launch::*;
-use super::linear::{TILES, Tile, choose};
+use super::linear::{TILES, Tile};
 use super::pack::Packed;
+use super::plan::Plan;
 use crate::device::Conv;
 use crate::error::Result;
 use crate::tensor::{DType, Matrix, Tensor};
@@ -18,7 +19,6 @@ type Convolution = Kernel<(u64, u64, u64, u64, u64, u32, u32, u32, u32, u32, u32
 pub(super) struct Kernels {
     /// By output, f32 or bf16; by tile.
     conv: [[Convolution; 3]; 2],
-    multiprocessors: u32,
 }
 
 impl Kernels {
@@ -33,12 +33,12 @@ impl Kernels {
                 load(["conv_small_f32", "conv_middle_f32", "conv_large_f32"])?,
                 load(["conv_small_bf16", "conv_middle_bf16", "conv_large_bf16"])?,
             ],
-            multiprocessors: driver.multiprocessors,
         })
     }
 
     pub fn conv2d(
         &self,
+        plan: Plan,
         out: &mut Tensor<Buffer>,
         x: &Tensor<Buffer>,
         weight: &Matrix<Packed>,
@@ -46,7 +46,7 @@ impl Kernels {
         residual: Option<&Tensor<Buffer>>,
     ) -> Launch {
         let (m, n) = (out.shape().rows(), weight.rows);
-        let tile = choose(m, n, self.multiprocessors);
+        let tile = plan.index();
         let kind = match geometry {
             Conv::Point => 0,
             Conv::Same => 1,

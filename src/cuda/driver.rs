@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -31,6 +32,9 @@ pub(super) struct Driver {
     pub target: Mutex<Target>,
     /// Every kernel with its most dynamic shared memory in bytes.
     pub loaded: Mutex<Vec<(&'static str, u32)>>,
+    /// Over the kernels' images, in the order of loading.
+    hash: Mutex<blake3::Hasher>,
+    identity: Identity,
     /// Some kernels were compiled for GPUs on which launches cannot overlap, or elsewhere: they do not wait
     /// for those before.
     no_turns: AtomicBool,
@@ -45,6 +49,20 @@ pub(super) struct Image {
     pub cubin: bool,
     /// PTX ends in a zero byte.
     pub bytes: &'static [u8],
+}
+
+/// What the speed of a kernel depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// The device's name.
+    pub device: String,
+    /// The CUDA version of the driver, 13000 for 13.0.
+    pub driver: i32,
+    /// Hash of the kernels' code, 16 hexadecimal digits.
+    pub kernels: String,
+    /// It is no device but ptxsim: its times are made up.
+    pub simulated: bool,
 }
 
 /// What a kernel file was compiled for.
@@ -93,6 +111,15 @@ impl Driver {
                 OLDEST.0, OLDEST.1
             ));
         }
+        let uuid = context.uuid().map_err(|e| call("asking for its identity", e))?;
+        let simulated = uuid.bytes.iter().zip(b"ptxsim").all(|(a, b)| *a as u8 == *b);
+        let mut version = 0;
+        // SAFETY: the driver is started; `version` is written.
+        unsafe { sys::cuDriverGetVersion(&mut version) }
+            .result()
+            .map_err(|e| call("asking for the driver's version", e))?;
+        let identity =
+            Identity { device: title.clone(), driver: version, kernels: String::new(), simulated };
         let multiprocessors = context
             .attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)
             .map_err(|e| call("asking for its multiprocessors", e))?;
@@ -112,6 +139,8 @@ impl Driver {
             capability: (capability.0 * 10 + capability.1) as u32,
             target: Mutex::default(),
             loaded: Mutex::default(),
+            hash: Mutex::new(blake3::Hasher::new()),
+            identity,
             no_turns: AtomicBool::new(false),
         })
     }
@@ -139,6 +168,7 @@ impl Driver {
             // SAFETY: PTX ends in a zero byte and a cubin holds its length; the module is never unloaded.
             match unsafe { result::module::load_data(image.bytes.as_ptr().cast()) } {
                 Ok(module) => {
+                    self.loaded_code(unit, image.bytes);
                     self.no_turns.fetch_or(image.capability < OVERLAPS, Ordering::Relaxed);
                     let target = Target { cubin: image.cubin, capability: image.capability };
                     *self.target.lock().unwrap_or_else(|e| e.into_inner()) = target;
@@ -158,6 +188,7 @@ impl Driver {
         self.bind()?;
         self.no_turns.store(true, Ordering::Relaxed);
         let what = || format!("loading {}", path.display());
+        self.loaded_code("", text.as_bytes());
         let text =
             CString::new(text).map_err(|_| Error::model(path, "not PTX: it holds a zero byte"))?;
         // SAFETY: the text ends in a zero byte; the module is never unloaded.
@@ -169,6 +200,18 @@ impl Driver {
     /// start while one runs.
     pub fn overlaps(&self) -> bool {
         !self.no_turns.load(Ordering::Relaxed)
+    }
+
+    fn loaded_code(&self, unit: &str, code: &[u8]) {
+        let mut hash = self.hash.lock().unwrap_or_else(|e| e.into_inner());
+        hash.update(unit.as_bytes()).update(code);
+    }
+
+    /// This device with its driver and the kernels loaded so far.
+    pub fn identity(&self) -> Identity {
+        let hash = self.hash.lock().unwrap_or_else(|e| e.into_inner());
+        let kernels = hash.finalize().to_hex()[..16].to_string();
+        Identity { kernels, ..self.identity.clone() }
     }
 
     /// A kernel of a module.

@@ -1,4 +1,4 @@
-//! Launches of `kernels/linear.cu`, and the choice of its tiles, which `conv2d` shares.
+//! Launches of `kernels/linear.cu`, and its tiles, which `conv2d` shares.
 
 use cudarc::driver::sys::CUmodule;
 
@@ -8,6 +8,7 @@ use super::driver::Driver;
 use super::kernel::{Kernel, Launch};
 use super::launch::*;
 use super::pack::Packed;
+use super::plan::Plan;
 use crate::device::{Activation, NormKind, Normalize};
 use crate::error::Result;
 use crate::tensor::{DType, Matrix, Tensor};
@@ -40,48 +41,6 @@ impl Tile {
     }
 }
 
-/// Index of the tile for an output `[m, n]`: the largest that still gives most multiprocessors a block.
-/// A larger tile reads less for each product; blocks that are missing leave multiprocessors idle.
-pub(super) fn choose(m: usize, n: usize, multiprocessors: u32) -> usize {
-    let enough = |tile: &Tile| {
-        let [x, y, _] = tile.grid(m, n);
-        10 * x * y >= 7 * multiprocessors
-    };
-    TILES.iter().rposition(enough).unwrap_or(0)
-}
-
-/// How a product is shared among blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
-    /// Index of the tile.
-    pub tile: usize,
-    /// Blocks that share a tile, each with its part of k.
-    pub splits: u32,
-}
-
-impl Plan {
-    /// For an output `[m, n]` of sums over `k`: where tiles are few and sums long, so many blocks share a tile
-    /// that multiprocessors have two of them, one to work while the other waits.
-    fn new(m: usize, n: usize, k: usize, multiprocessors: u32) -> Self {
-        let tile = choose(m, n, multiprocessors);
-        let [x, y, _] = TILES[tile].grid(m, n);
-        let tiles = x * y;
-        let steps = blocks(k, GEMM_DEPTH);
-        let sums = tiles * TILES[tile].rows * TILES[tile].columns;
-        let most = if tiles > GEMM_TILE_SLOTS { 1 } else { GEMM_PART_SLOTS / sums };
-        let splits = (2 * multiprocessors / tiles).min(steps / SPLIT_STEPS).min(most).clamp(1, 8);
-        Plan { tile, splits }
-    }
-
-    fn grid(self, m: usize, n: usize) -> [u32; 3] {
-        let [x, y, _] = TILES[self.tile].grid(m, n);
-        [x, y, self.splits]
-    }
-}
-
-/// Steps in k, of GEMM_DEPTH each, below which sharing a tile costs more than it saves.
-const SPLIT_STEPS: u32 = 4;
-
 /// What happens to a sum before the store: numbers that `linear.cu` knows.
 #[derive(Clone, Copy)]
 pub(super) enum Mode {
@@ -112,7 +71,6 @@ pub(super) struct Kernels {
     linear: [[Linear; 3]; 2],
     /// For the small and the middle tile, with the blocks that are resident at once.
     add_norm: [(LinearAddNorm, u32); 2],
-    multiprocessors: u32,
 }
 
 impl Kernels {
@@ -136,19 +94,24 @@ impl Kernels {
                 load(["linear_small_f32", "linear_middle_f32", "linear_large_f32"])?,
                 load(["linear_small_bf16", "linear_middle_bf16", "linear_large_bf16"])?,
             ],
-            multiprocessors: driver.multiprocessors,
         })
+    }
+
+    /// Blocks of `linear_add_norm` that are resident at once, by tile.
+    pub fn resident(&self) -> Vec<u32> {
+        self.add_norm.iter().map(|(_, resident)| *resident).collect()
     }
 
     pub fn linear(
         &self,
+        plan: Plan,
         out: &mut Tensor<Buffer>,
         x: &Tensor<Buffer>,
         weight: &Matrix<Packed>,
         mode: Mode,
     ) -> Launch {
         let (m, n) = (x.shape().rows(), weight.rows);
-        let plan = Plan::new(m, n, weight.cols, self.multiprocessors);
+        let tile = plan.index();
         let arguments = (
             out.buffer.address(),
             x.buffer.address(),
@@ -159,14 +122,14 @@ impl Kernels {
             weight.cols as u32,
             mode as u32,
         );
-        let kernel = &self.linear[usize::from(out.dtype() == DType::BF16)][plan.tile];
-        kernel.on(plan.grid(m, n), GEMM_THREADS, TILES[plan.tile].shared(), arguments)
+        let kernel = &self.linear[usize::from(out.dtype() == DType::BF16)][tile];
+        kernel.on(plan.grid(m, n), GEMM_THREADS, TILES[tile].shared(), arguments)
     }
 
-    /// The linear layer and the norm of what it adds to, where one launch can do both: its blocks wait for each
-    /// other, so all of them must be resident.
+    /// The linear layer and the norm of what it adds to, where they are planned, and can be had, as one launch.
     pub fn linear_add_norm(
         &self,
+        plan: Plan,
         residual: &mut Tensor<Buffer>,
         out: &mut Tensor<Buffer>,
         x: &Tensor<Buffer>,
@@ -174,15 +137,12 @@ impl Kernels {
         Normalize { norm, modulation }: Normalize<'_, Buffer>,
     ) -> Option<Launch> {
         let bias = norm.bias.as_ref()?;
-        let (m, n) = (x.shape().rows(), weight.rows);
-        let plan = Plan::new(m, n, weight.cols, self.multiprocessors);
-        let (kernel, resident) = self.add_norm.get(plan.tile)?;
-        let [columns, rows, splits] = plan.grid(m, n);
-        let fits = columns * rows * splits <= *resident && rows <= GEMM_ROW_SLOTS;
         let plain = norm.kind == NormKind::Layer && modulation.is_none();
-        if !fits || !plain || out.dtype() != DType::BF16 {
+        if !plain || plan == Plan::APART {
             return None;
         }
+        let (m, n) = (x.shape().rows(), weight.rows);
+        let tile = plan.index();
         let arguments = (
             residual.buffer.address(),
             out.buffer.address(),
@@ -196,46 +156,7 @@ impl Kernels {
             weight.cols as u32,
             norm.epsilon,
         );
-        let shared = TILES[plan.tile].shared();
-        Some(kernel.on([columns, rows, splits], GEMM_THREADS, shared, arguments))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn small_outputs_get_small_tiles() {
-        let chosen = |m, n| choose(m, n, 132);
-        assert_eq!(chosen(1, 1), 0);
-        assert_eq!(chosen(512, 1024), 1); // 128 blocks: four multiprocessors idle
-        assert_eq!(chosen(256, 1024), 0);
-        assert_eq!(chosen(512, 2048), 1);
-        assert_eq!(chosen(512, 3072), 2); // 96 blocks, each reading half as much per product
-        assert_eq!(chosen(8192, 8192), 2);
-        for (m, n) in [(1, 1), (31, 65), (512, 1024), (4096, 70)] {
-            let tile = TILES[choose(m, n, 132)];
-            let [x, y, z] = tile.grid(m, n);
-            assert!(x * tile.columns >= n as u32 && y * tile.rows >= m as u32 && z == 1);
-        }
-    }
-
-    #[test]
-    fn few_tiles_with_long_sums_are_shared() {
-        let plan = |m, n, k| Plan::new(m, n, k, 132);
-        assert_eq!(plan(512, 1024, 1024), Plan { tile: 1, splits: 2 });
-        assert_eq!(plan(512, 1024, 128), Plan { tile: 1, splits: 1 });
-        assert_eq!(plan(64, 256, 4096), Plan { tile: 0, splits: 8 });
-        assert_eq!(plan(512, 4096, 4096), Plan { tile: 2, splits: 1 }); // no room for two parts
-        assert_eq!(plan(8192, 8192, 8192).splits, 1);
-        for (m, n, k) in [(1, 1, 1), (1, 70_000, 4096), (31, 65, 70), (640, 1024, 9000)] {
-            let Plan { tile, splits } = plan(m, n, k);
-            let [x, y, z] = plan(m, n, k).grid(m, n);
-            let Tile { rows, columns, .. } = TILES[tile];
-            assert!(z == splits && splits >= 1);
-            assert!(splits == 1 || x * y <= GEMM_TILE_SLOTS);
-            assert!(splits == 1 || x * y * rows * columns * splits <= GEMM_PART_SLOTS);
-        }
+        let (kernel, _) = self.add_norm.get(tile)?;
+        Some(kernel.on(plan.grid(m, n), GEMM_THREADS, TILES[tile].shared(), arguments))
     }
 }

@@ -13,13 +13,15 @@ mod embed;
 mod event;
 mod graph;
 mod image;
+mod images;
 mod kernel;
 mod linear;
 mod norm;
-mod own;
 mod pack;
+mod plan;
 mod sample;
 mod staging;
+mod tune;
 
 /// The constants of `kernels/launch.h`.
 mod launch {
@@ -27,14 +29,8 @@ mod launch {
     include!(concat!(env!("OUT_DIR"), "/launch.rs"));
 }
 
-/// The compiled kernels, and where they come from.
-mod images {
-    use super::Resources;
-    use super::driver::Image;
-    include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
-}
-
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -45,32 +41,22 @@ use crate::error::Result;
 use crate::tensor::{DType, Matrix, Tensor};
 use arena::Arena;
 pub use arena::Buffer;
+pub use driver::Identity;
 use driver::{Driver, Image};
 use event::Events;
 pub use event::Mark;
 use graph::{Graphs, Queued};
+pub use images::Resources;
 use kernel::Launch;
 pub use pack::Packed;
+use plan::Plans;
+pub use plan::{Choosing, Plan, Problem};
 use staging::Staging;
+pub use tune::{Timed, Tuner};
 
 thread_local! {
     /// What the loop is made of that this thread is recording.
     static RECORDING: RefCell<Option<Vec<Queued>>> = const { RefCell::new(None) };
-}
-
-/// What a kernel takes of a multiprocessor on one architecture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Resources {
-    /// Its name.
-    pub kernel: &'static str,
-    /// Compute capability times 10.
-    pub capability: u32,
-    /// Registers of a thread.
-    pub registers: u32,
-    /// Static shared memory in bytes.
-    pub shared: u32,
-    /// Bytes of registers that a thread spills to local memory.
-    pub spilled: u32,
 }
 
 /// One NVIDIA GPU.
@@ -82,6 +68,8 @@ pub struct Cuda {
     events: Arc<Events>,
     graphs: Mutex<Graphs>,
     staging: Staging,
+    plans: Plans,
+    tuner: Option<Arc<Tuner>>,
     attention: attention::Kernels,
     codebook: codebook::Kernels,
     conv: conv::Kernels,
@@ -109,7 +97,7 @@ impl Cuda {
     /// As [`Cuda::new`]; [`crate::Error::Io`] where the folder cannot be read, and [`crate::Error::Model`]
     /// where a file in it is of no unit.
     pub fn with_kernels(ordinal: usize, folder: &Path) -> Result<Cuda> {
-        let own = own::kernels(folder)?;
+        let own = images::own_kernels(folder)?;
         let driver = Driver::open(ordinal)?;
         let cuda = Cuda::load(driver, |driver, unit| match own.get(unit) {
             Some((path, text)) => driver.load_text(path, text),
@@ -123,14 +111,22 @@ impl Cuda {
         let load = |unit: &str| load(&driver, unit);
         let d = &*driver;
         let events = Events::new(driver.clone());
+        let linear = linear::Kernels::load(d, load("linear")?)?;
+        let plans = Plans {
+            multiprocessors: driver.multiprocessors,
+            resident: linear.resident(),
+            table: BTreeMap::new(),
+        };
         Ok(Cuda {
+            plans,
+            tuner: None,
+            linear,
             attention: attention::Kernels::load(d, load("attention")?)?,
             codebook: codebook::Kernels::load(d, load("codebook")?)?,
             conv: conv::Kernels::load(d, load("conv")?)?,
             embed: embed::Kernels::load(d, load("embed")?)?,
             norm: norm::Kernels::load(d, load("norm")?)?,
             image: image::Kernels::load(d, load("image")?)?,
-            linear: linear::Kernels::load(d, load("linear")?)?,
             sample: sample::Kernels::load(d, load("sample")?)?,
             arena: Arena::new(driver.clone()),
             staging: Staging::new(&driver, &events)?,
@@ -170,6 +166,9 @@ impl Cuda {
     fn submit(&self, launch: Launch) -> Result<()> {
         if launch.grid.contains(&0) {
             return Ok(()); // nothing to do, which the driver takes for a mistake
+        }
+        if self.tuner.as_ref().is_some_and(|tuner| !tuner.is_running()) {
+            return Ok(());
         }
         if record(|| Queued::Kernel(launch.clone())) {
             return Ok(());
@@ -214,6 +213,11 @@ fn record(queued: impl FnOnce() -> Queued) -> bool {
         }
         recording.is_some()
     })
+}
+
+/// m, n and k of a linear layer.
+fn product(x: &Tensor<Buffer>, weight: &Matrix<Packed>) -> [usize; 3] {
+    [x.shape().rows(), weight.rows, weight.cols]
 }
 
 /// Blocks of `size` that cover `count`.
@@ -262,6 +266,9 @@ impl Device for Cuda {
 
     fn together<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.host_work("Device::together");
+        if self.tuner.is_some() {
+            return work();
+        }
         RECORDING.set(Some(Vec::new()));
         let result = work();
         let recorded = RECORDING.take().unwrap_or_default();
@@ -338,7 +345,12 @@ impl Device for Cuda {
         activation: Activation,
     ) -> Result<()> {
         match linear::Mode::of(activation) {
-            Some(mode) => self.submit(self.linear.linear(out, x, weight, mode)),
+            Some(mode) => {
+                let problem = Problem::product(Choosing::Linear, product(x, weight), out.dtype());
+                self.planned(problem, |plan| {
+                    self.submit(self.linear.linear(plan, out, x, weight, mode))
+                })
+            }
             None => self.missing(&format!("{activation:?} after a linear layer")),
         }
     }
@@ -349,7 +361,10 @@ impl Device for Cuda {
         x: &Tensor<Buffer>,
         weight: &Matrix<Packed>,
     ) -> Result<()> {
-        self.submit(self.linear.linear(residual, x, weight, linear::Mode::Add))
+        let problem = Problem::product(Choosing::LinearAdd, product(x, weight), DType::F32);
+        self.planned(problem, |plan| {
+            self.submit(self.linear.linear(plan, residual, x, weight, linear::Mode::Add))
+        })
     }
 
     fn linear_add_norm(
@@ -360,13 +375,16 @@ impl Device for Cuda {
         weight: &Matrix<Packed>,
         norm: Normalize<'_, Buffer>,
     ) -> Result<()> {
-        match self.linear.linear_add_norm(residual, out, x, weight, norm) {
-            Some(launch) => self.submit(launch),
-            None => {
-                self.linear_add(residual, x, weight)?;
-                self.layer_norm(out, residual, norm)
+        let problem = Problem::product(Choosing::LinearAddNorm, product(x, weight), out.dtype());
+        self.planned(problem, |plan| {
+            match self.linear.linear_add_norm(plan, residual, out, x, weight, norm) {
+                Some(launch) => self.submit(launch),
+                None => {
+                    self.linear_add(residual, x, weight)?;
+                    self.layer_norm(out, residual, norm)
+                }
             }
-        }
+        })
     }
 
     fn attention(
@@ -380,7 +398,9 @@ impl Device for Cuda {
         if sizes.causal {
             return self.missing("causal attention");
         }
-        self.submit(self.attention.attention(out, q, k, v, sizes))
+        self.planned(Problem::attention(sizes), |plan| {
+            self.submit(self.attention.attention(plan, out, q, k, v, sizes))
+        })
     }
 
     fn project_and_attend(
@@ -409,7 +429,10 @@ impl Device for Cuda {
         geometry: Conv,
         residual: Option<&Tensor<Buffer>>,
     ) -> Result<()> {
-        self.submit(self.conv.conv2d(out, x, weight, geometry, residual))
+        let sizes = [out.shape().rows(), weight.rows, weight.taps * weight.cols];
+        self.planned(Problem::product(Choosing::Conv2d, sizes, out.dtype()), |plan| {
+            self.submit(self.conv.conv2d(plan, out, x, weight, geometry, residual))
+        })
     }
 
     fn group_norm_silu(

@@ -88,6 +88,9 @@ fn run<D: Device>(judge: &mut Judge<'_, D>, cases: Vec<Case>) -> Checked<()> {
     for case in cases {
         let Case { sizes, together, scale, dtype } = case;
         let Attention { batch, heads, head_dim, queries, keys, .. } = sizes;
+        if judge.skips(batch * heads * head_dim * queries * keys, dtype) {
+            continue;
+        }
         let width = heads * head_dim;
         let mut random = Random((queries * 1009 + keys * 31 + head_dim) as u64);
         let mut q = random.values(batch * queries * width, scale, dtype);

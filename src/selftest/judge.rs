@@ -15,6 +15,9 @@ pub type Checked<T> = Result<T, Box<dyn Error + Send + Sync>>;
 /// Failures that are kept; of a broken kernel all others say the same.
 const KEPT: usize = 20;
 
+/// Products of a small case.
+const SMALL: usize = 12_000_000;
+
 /// The devices that a table runs on, and what was found so far.
 pub struct Judge<'a, D> {
     /// The device in question.
@@ -22,6 +25,8 @@ pub struct Judge<'a, D> {
     /// How it adds.
     pub sums: Sums,
     cpus: &'a [Cpu],
+    /// Only small cases that the device knows.
+    pub(super) small: bool,
     pub(super) outcome: Outcome,
 }
 
@@ -45,7 +50,12 @@ pub(super) use everywhere;
 impl<'a, D: Device> Judge<'a, D> {
     pub(super) fn new(device: &'a D, sums: Sums, cpus: &'a [Cpu]) -> Self {
         assert!(!cpus.is_empty(), "a judge needs a CPU twin");
-        Judge { device, sums, cpus, outcome: Outcome::default() }
+        Judge { device, sums, cpus, small: false, outcome: Outcome::default() }
+    }
+
+    /// Whether to leave out a case of so many products.
+    pub fn skips(&self, products: usize, dtype: DType) -> bool {
+        self.small && (products > SMALL || !D::supports(dtype))
     }
 
     /// Something is wrong.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use muse::decode::Step;
 use muse::image::{Animation, contact_sheet, write_new};
+use muse::plans::{PlanSource, PlansUsed};
 use muse::{Engine, EngineOptions, Error, Generated, Image, Request, Result};
 
 use crate::options::{RunArgs, model_dir};
@@ -102,10 +103,14 @@ fn outputs(run: &RunArgs, batch: &Batch) -> Result<Vec<PathBuf>> {
 
 fn load(run: &RunArgs) -> Result<Engine> {
     let threads = run.threads.map(|n| n as usize);
-    let options = EngineOptions { device: run.device, dtype: run.dtype, threads };
+    let plans = run.cache.clone().map_or(PlanSource::Cached, PlanSource::File);
+    let options = EngineOptions { device: run.device, dtype: run.dtype, threads, plans };
     let engine = Engine::load(model_dir(run.model.model.clone())?, options)?;
     if let Some(reason) = engine.reason() {
         eprintln!("device: {} ({reason})", engine.device());
+    }
+    if let Some(plans @ PlansUsed::Unusable(_)) = engine.plans() {
+        eprintln!("plans: {plans}");
     }
     Ok(engine)
 }
@@ -248,6 +253,7 @@ fn report(
         "tokens": token_hash(generated),
         "device": engine.device(),
         "dtype": engine.dtype().to_string(),
+        "plans": engine.plans().map(ToString::to_string),
         "seconds": {
             "load": since_start[0].as_secs_f64(),
             "text": t.text.as_secs_f64(),

@@ -6,6 +6,7 @@ mod images;
 mod inspect;
 mod options;
 mod selftest;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Info(arguments) => inspect::info(arguments),
         Command::Check(arguments) => inspect::check(arguments),
         Command::Selftest(arguments) => selftest::run(arguments),
+        Command::Tune(arguments) => tune::run(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

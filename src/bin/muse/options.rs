@@ -46,6 +46,9 @@ pub enum Command {
     /// Run every kernel's case table on this machine's device against the CPU and an f64 judge
     #[command(after_help = SELFTEST)]
     Selftest(SelftestArgs),
+    /// Time every tile and split that a model's products can have on this GPU, and keep the fastest
+    #[command(after_help = TUNE)]
+    Tune(TuneArgs),
 }
 
 const EXAMPLES: &str = "Examples:
@@ -69,6 +72,27 @@ pub struct SelftestArgs {
     /// Replace built-in kernels by the UNIT.ptx files of this folder
     #[arg(long, value_name = "FOLDER")]
     pub kernels: Option<PathBuf>,
+}
+
+const TUNE: &str = "Without a table the choices follow rules that come from a modelled bound, not from \
+measurements. A table is good for one device, driver and build of muse. It holds the products that one image of \
+this prompt takes; tune again with --prompt for much longer ones, or with another model: plans are added. Images \
+do not depend on it beyond rounding.";
+
+#[derive(Args)]
+pub struct TuneArgs {
+    /// Model directory [default: models/demo, beside the program or in a parent directory]
+    #[arg(value_name = "MODEL")]
+    pub model: Option<PathBuf>,
+    /// The GPU: auto (the first), cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
+    pub device: DeviceChoice,
+    /// Table to write or add to [default: muse/plans-….json in the user's cache folder, where generate finds it]
+    #[arg(long, value_name = "FILE")]
+    pub cache: Option<PathBuf>,
+    /// A prompt of the usual length
+    #[arg(long, default_value = "two apples and a cat on a blue background")]
+    pub prompt: String,
 }
 
 #[derive(Args)]
@@ -158,6 +182,9 @@ pub struct RunArgs {
     /// What to compute in: bf16, or f32 (on the processor only)
     #[arg(long, value_name = "DTYPE", default_value_t)]
     pub dtype: Precision,
+    /// Table of `muse tune` to use [default: the one of this device in the user's cache folder, where there is one]
+    #[arg(long, value_name = "FILE")]
+    pub cache: Option<PathBuf>,
     /// Threads of the CPU backend [default: all cores]; the image does not depend on it
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,

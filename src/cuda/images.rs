@@ -1,13 +1,30 @@
-//! Kernels of the user's.
+//! The compiled kernels, and where they come from.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::images;
+use super::driver::Image;
 use crate::error::{Error, Result};
 
+include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
+/// What a kernel takes of a multiprocessor on one architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// Its name.
+    pub kernel: &'static str,
+    /// Compute capability times 10.
+    pub capability: u32,
+    /// Registers of a thread.
+    pub registers: u32,
+    /// Static shared memory in bytes.
+    pub shared: u32,
+    /// Bytes of registers that a thread spills to local memory.
+    pub spilled: u32,
+}
+
 /// The PTX files of a folder, by the unit they are of.
-pub(super) fn kernels(folder: &Path) -> Result<BTreeMap<String, (PathBuf, String)>> {
+pub(super) fn own_kernels(folder: &Path) -> Result<BTreeMap<String, (PathBuf, String)>> {
     let mut own = BTreeMap::new();
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "reading kernels"))? {
         let path = entry.map_err(Error::io(folder, "reading kernels"))?.path();
@@ -15,7 +32,7 @@ pub(super) fn kernels(folder: &Path) -> Result<BTreeMap<String, (PathBuf, String
             continue;
         }
         let unit = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let mut units = images::IMAGES.iter().map(|image| image.unit);
+        let mut units = IMAGES.iter().map(|image| image.unit);
         if !units.any(|known| known == unit) {
             let problem =
                 "no kernels/NAME.cu is called like that; name the file as the unit it replaces";
