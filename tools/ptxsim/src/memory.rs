@@ -7,9 +7,10 @@
 //!
 //! Two tables lie beside the data, as lazily stored as it: a state per byte and, per 4 bytes, who wrote
 //! them last in the running launch. Pinned host memory comes from the same range, since kernels may
-//! address it.
+//! address it. Between it and the multiprocessors is [`l2`], which only counters need.
 
 mod allocator;
+pub mod l2;
 
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard};
@@ -18,6 +19,7 @@ use memmap2::{MmapOptions, MmapRaw, UncheckedAdvice};
 
 pub use allocator::{Allocation, FreeError, Home};
 use allocator::{Allocator, PAGE};
+use l2::L2;
 
 /// State of a byte: what the executor's check compares, for all lanes at once.
 pub const UNADDRESSABLE: u8 = 0;
@@ -37,6 +39,7 @@ pub struct Memory {
     len: u64,
     capacity: u64,
     allocator: Mutex<Allocator>,
+    l2: Mutex<L2>,
     /// The next number for a writer.
     next_writer: Mutex<u32>,
 }
@@ -76,9 +79,10 @@ impl Memory {
                 .len(bytes as usize)
                 .no_reserve_swap()
                 .map_anon()
-                .map(MmapRaw::from)
                 .map_err(|e| MemoryError::Reserve { bytes, cause: e.to_string() })
         };
+        let l2 = Mutex::new(L2::new(map(L2::table_bytes(len))?));
+        let map = |bytes| map(bytes).map(MmapRaw::from);
         let (data, states, writers) = (map(len)?, map(len)?, map(len)?);
         let base = data.as_ptr() as u64;
         let allocator = Mutex::new(Allocator::new(base..base + len, capacity));
@@ -90,6 +94,7 @@ impl Memory {
             len,
             capacity,
             allocator,
+            l2,
             next_writer: Mutex::new(1),
         })
     }
@@ -299,6 +304,7 @@ impl Memory {
             std::ptr::copy(from, self.data(to), len as usize);
             self.state(to).write_bytes(INITIALISED, len as usize);
         }
+        self.overwrite(to, len);
         Ok(())
     }
 
@@ -327,6 +333,7 @@ impl Memory {
             std::ptr::copy(self.data(from), self.data(to), len as usize);
             std::ptr::copy(self.state(from), self.state(to), len as usize);
         }
+        self.overwrite(to, len);
         Ok(())
     }
 
@@ -346,7 +353,18 @@ impl Memory {
             }
             self.state(to).write_bytes(INITIALISED, bytes as usize);
         }
+        self.overwrite(to, bytes);
         Ok(())
+    }
+
+    /// What launches are counted by.
+    pub fn l2(&self) -> MutexGuard<'_, L2> {
+        self.l2.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn overwrite(&self, to: u64, bytes: u64) {
+        let start = to - self.base;
+        self.l2().overwrite(start, start + bytes);
     }
 
     fn first_uninitialised(&self, from: u64, len: u64) -> Option<u64> {

@@ -2,7 +2,7 @@
 //!
 //! Time ≥ launch + the largest of the terms below, each as if it alone counted, by the public figures of
 //! `device::rates`. Which kernel is slower than which, and why, can be trusted; the microseconds cannot:
-//! instructions are PTX's and not machine code's, caches are perfect or absent, nothing interferes.
+//! instructions are PTX's and not machine code's, L1 keeps all that a block reads, nothing interferes.
 //!
 //! Work of blocks lies on the multiprocessor that has most of them: `⌈blocks / multiprocessors⌉`.
 //!
@@ -13,7 +13,7 @@
 //! | tensor | multiply-adds of `mma.sync` by type |
 //! | shared | passes over the banks, one per clock and multiprocessor |
 //! | l2 | sectors that blocks read (each once per block), write and update |
-//! | dram | distinct sectors of the launch, L2 being empty before |
+//! | dram | sectors that L2, as earlier launches left it, reads from DRAM and writes back there |
 //! | latency | chains of results of an average warp, times waves of blocks |
 
 use std::collections::BTreeMap;
@@ -193,8 +193,8 @@ impl Bound {
     }
 }
 
-/// Clocks of a round trip: from DRAM for what the launch reads first, from L2 for what the block reads
-/// first, else from L1.
+/// Clocks of a round trip: from DRAM for what L2 has not, from L2 for what the block reads first, else from
+/// L1.
 fn round_trip(device: &Device, detail: &Detail) -> f64 {
     let rates = &device.rates;
     let global = &detail.global;
@@ -202,7 +202,7 @@ fn round_trip(device: &Device, detail: &Detail) -> f64 {
     if asked == 0.0 {
         return rates.l2_clocks;
     }
-    let first = global.unique_reads as f64 / asked;
+    let first = global.dram_reads as f64 / asked;
     let of_block = (global.block_reads + global.atomics.sectors) as f64 / asked;
     let near = (1.0 - of_block).max(0.0);
     let middle = (of_block.min(1.0) - first).max(0.0);

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use ptxsim::driver::Summary;
 use ptxsim::model::Term;
+use ptxsim::profile::Profile;
 
 const ROLE: &str = "PTXSIM_TEST_ROLE";
 const N: usize = 4096;
@@ -78,6 +79,14 @@ fn counters_reach_the_report_and_the_terminal() {
     // Of 4096 words each: two arrays read and one written, three times.
     assert_eq!(counted.counters.global.unique_reads, 3 * 2 * 4096 * 4 / 32);
     assert_eq!(counted.counters.global.unique_writes, 3 * 4096 * 4 / 32);
+    // Read from DRAM once, and written back only when the program ends: with the sum's word.
+    let of = |profile: &Profile| {
+        let global = &profile.counted.as_ref().unwrap().counters.global;
+        [global.dram_reads, global.dram_writes, global.first_reads, global.first_writes]
+    };
+    assert_eq!(of(add), [1024, 0, 1024, 512]);
+    assert_eq!(of(&summary.kernels["sum"]), [1, 0, 1, 1]);
+    assert_eq!(of(&summary.run), [1025, 513, 1025, 513]);
     let shapes: Vec<_> = counted.shapes.iter().map(|s| (s.launches, s.launched.block[0])).collect();
     assert_eq!(shapes, [(2, 128), (1, 256)]);
     let bound = &counted.modelled_bound;
@@ -88,7 +97,16 @@ fn counters_reach_the_report_and_the_terminal() {
     for line in text.lines() {
         assert!(line.chars().count() <= 100, "{line}");
     }
-    for part in ["modelled bound", "bound by", "add", "sum", "most contended: 16", "no findings"] {
+    for part in [
+        "DRAM in",
+        "32.0 KiB from DRAM, 0 B back",
+        "modelled bound",
+        "bound by",
+        "add",
+        "sum",
+        "most contended: 16",
+        "no findings",
+    ] {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
 }

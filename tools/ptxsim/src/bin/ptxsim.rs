@@ -189,7 +189,7 @@ fn print(summary: &Summary, sources: &Path) {
             );
         }
     }
-    eprint!("{}", ptxsim::profile::Kernels(&summary.kernels));
+    eprint!("{}", ptxsim::profile::Kernels(&summary.kernels, &summary.run));
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     eprint!("{}", terminal::findings(&summary.findings, &mut Sources::below(sources), colours));
 }

@@ -132,6 +132,7 @@ impl Options {
             seed: self.seed,
             checks: self.checks,
             counters: self.counters,
+            l2_bytes: self.device.l2_bytes,
             perturb: self.perturb,
             hang: self.hang,
         }

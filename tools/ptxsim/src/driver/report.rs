@@ -29,7 +29,7 @@ pub struct Summary {
     /// Explanations of refused calls.
     pub notes: Vec<String>,
     pub kernels: BTreeMap<String, Profile>,
-    /// Over all kernels.
+    /// Over all kernels, and what L2 has to write back at the end.
     pub run: Profile,
 }
 
@@ -97,6 +97,9 @@ fn own_path(path: &Path) -> PathBuf {
 fn write(d: &Driver) {
     let mut run = Profile::default();
     d.report.kernels.values().for_each(|kernel| run.add(kernel));
+    if let Some(counted) = &mut run.counted {
+        counted.counters.global.dram_writes += d.memory.l2().dirty();
+    }
     let summary = Summary {
         device: d.options.device.name.to_owned(),
         seed: d.options.seed,

@@ -110,7 +110,7 @@ impl<'a> Block<'a> {
         let Common { machine, launch, kernel, .. } = self.common;
         let threads = launch.threads();
         self.index = index;
-        self.number = self.tally.as_mut().map_or(0, Tally::next_block);
+        self.number = self.tally.as_mut().map_or(0, |tally| tally.next_block(launch, index));
         self.shared.clear();
         self.local_written.fill(0);
         self.presence = self.common.order.enter(index);

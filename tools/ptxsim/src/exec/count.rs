@@ -10,8 +10,9 @@ use super::counters::{Banked, Detail, Executed, Global, Requests, Shared, Tensor
 use super::lanes::{LANES, Lanes, each, load};
 use super::op::{Ctx, Op};
 use super::sectors::Sectors;
-use super::{Kernel, Launch};
+use super::{Kernel, Launch, Machine};
 use crate::memory::Memory;
+use crate::memory::l2::SECTOR;
 
 /// What the blocks of one host thread did.
 pub struct Tally {
@@ -45,8 +46,9 @@ impl Tally {
     }
 
     /// A block begins; the number to resume it by.
-    pub fn next_block(&mut self) -> u32 {
-        self.sectors.next_block()
+    pub fn next_block(&mut self, launch: &Launch<'_>, index: [u32; 3]) -> u32 {
+        let ([width, height, _], [x, y, z]) = (launch.grid.map(u64::from), index.map(u64::from));
+        self.sectors.next_block((z * height + y) * width + x)
     }
 
     /// A block goes on.
@@ -148,7 +150,7 @@ impl Tally {
 
     fn in_local(&mut self, mask: u32, bytes: usize) {
         let bytes = u64::from(mask.count_ones()) * bytes as u64;
-        self.local.note(bytes.div_ceil(super::sectors::SECTOR), bytes);
+        self.local.note(bytes.div_ceil(SECTOR), bytes);
     }
 
     /// `cp.async`: see `copy::CopyAsync` for its operands.
@@ -188,8 +190,8 @@ impl Tally {
         }
     }
 
-    /// The counters of a launch whose blocks are all counted here.
-    pub fn detail(self, launch: &Launch<'_>) -> Detail {
+    /// The counters of a launch whose blocks are all counted here, and which has not met L2 yet.
+    pub fn detail(self, launch: &Launch<'_>, machine: &Machine, memory: &Memory) -> Detail {
         let blocks = launch.grid.iter().map(|&n| u64::from(n)).product();
         let threads = launch.threads();
         let mut detail = Detail {
@@ -224,6 +226,11 @@ impl Tally {
         let global = &mut detail.global;
         global.block_reads = self.sectors.block_reads;
         (global.unique_reads, global.unique_writes) = self.sectors.unique();
+        let mut l2 = memory.l2();
+        l2.fit(machine.l2_bytes.into());
+        let traffic = l2.replay(self.sectors.into_runs(), launch.resident);
+        (global.dram_reads, global.dram_writes) = (traffic.reads, traffic.writes);
+        (global.first_reads, global.first_writes) = (traffic.first_reads, traffic.first_writes);
         // Of equals, the lowest address: the order of a hash table means nothing.
         let most = self.atomics.iter().max_by_key(|&(&at, &count)| (count, std::cmp::Reverse(at)));
         if let Some((&address, &count)) = most {

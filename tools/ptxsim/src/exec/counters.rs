@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use super::class::Class;
+use crate::memory::l2::SECTOR;
 
 /// Instructions always; all else with [`super::Machine::counters`].
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -94,9 +95,17 @@ pub struct Global {
     pub atomics: Requests,
     /// What `cp.async` reads.
     pub copies: Requests,
-    /// Distinct sectors that a launch reads, and writes: what must cross to and from DRAM.
+    /// Distinct sectors that a launch reads, and writes.
     pub unique_reads: u64,
     pub unique_writes: u64,
+    /// Sectors that L2 reads from DRAM, and writes back there, during the launch: it begins with what earlier
+    /// ones left, and keeps what this one writes. See `memory::l2`.
+    pub dram_reads: u64,
+    pub dram_writes: u64,
+    /// Sectors that no launch of the run touched before and this one reads; that none wrote before and this
+    /// one writes: compulsory traffic, under an L2 that keeps everything.
+    pub first_reads: u64,
+    pub first_writes: u64,
     /// Distinct sectors that each block reads: what L2 serves if L1 keeps all of them for the block.
     pub block_reads: u64,
     /// Operations of lanes on the address that atomics meet at most, the largest of any launch.
@@ -112,9 +121,6 @@ pub struct Waits {
     /// Clocks besides.
     pub clocks: f64,
 }
-
-/// Bytes of a sector.
-const SECTOR: u64 = super::sectors::SECTOR;
 
 impl Detail {
     pub fn executed(&self) -> Executed {
@@ -211,9 +217,9 @@ impl Global {
         SECTOR * (self.block_reads + self.stores.sectors + self.atomics.sectors)
     }
 
-    /// Compulsory traffic: bytes that cross to and from DRAM if L2 begins empty and keeps everything.
+    /// Bytes that cross to and from DRAM.
     pub fn dram_bytes(&self) -> u64 {
-        SECTOR * (self.unique_reads + self.unique_writes)
+        SECTOR * (self.dram_reads + self.dram_writes)
     }
 
     pub(super) fn add(&mut self, other: &Global) {
@@ -223,6 +229,10 @@ impl Global {
         self.copies.add(&other.copies);
         self.unique_reads += other.unique_reads;
         self.unique_writes += other.unique_writes;
+        self.dram_reads += other.dram_reads;
+        self.dram_writes += other.dram_writes;
+        self.first_reads += other.first_reads;
+        self.first_writes += other.first_writes;
         self.block_reads += other.block_reads;
         if other.most_contended > self.most_contended {
             self.most_contended = other.most_contended;

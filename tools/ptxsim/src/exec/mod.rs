@@ -75,6 +75,8 @@ pub struct Machine {
     pub checks: bool,
     /// Counts more than instructions; see [`Detail`].
     pub counters: bool,
+    /// Capacity of the L2 cache that is counted with; the memory's first counted launch decides it.
+    pub l2_bytes: u32,
     /// Seed of other results of approximate functions, within their documented error; None: correctly
     /// rounded.
     pub perturb: Option<u64>,
@@ -229,6 +231,6 @@ pub fn launch(
     if let Some(fault) = fault {
         return Err(fault);
     }
-    let detail = tally.map(|tally| Box::new(tally.detail(launch)));
+    let detail = tally.map(|tally| Box::new(tally.detail(launch, machine, memory)));
     Ok(Counters { detail, ..counters })
 }

@@ -1,10 +1,11 @@
-//! Sectors of global memory, 32 bytes each: how many a request touches, and which the launch touched.
+//! Sectors of global memory, 32 bytes each: how many a request touches, which the launch touched, and what
+//! of that each block asks L2 for.
 
 use super::access::Deed;
 use super::lanes::{FULL, LANES, Lanes, each};
 use crate::memory::Memory;
+use crate::memory::l2::{Access, Run, SECTOR};
 
-pub const SECTOR: u64 = 32;
 /// Sectors of a page of the tables.
 const PAGE: usize = 2048;
 
@@ -14,9 +15,10 @@ pub struct Sectors {
     /// Per page, its index in `pages` and 1, or 0.
     index: Vec<u32>,
     pages: Vec<Page>,
-    /// Number of the running block, from 1, and of the last that began.
+    /// Number of the running block, from 1.
     block: u32,
-    blocks: u32,
+    /// Of each block that began, its place in the grid, and in order what L1 does not keep for it.
+    asked: Vec<(u64, Vec<Run>)>,
     /// Sectors that blocks read, each once per block.
     pub block_reads: u64,
 }
@@ -37,15 +39,16 @@ impl Sectors {
             index: vec![0; pages + 1],
             pages: Vec::new(),
             block: 0,
-            blocks: 0,
+            asked: Vec::new(),
             block_reads: 0,
         }
     }
 
-    pub fn next_block(&mut self) -> u32 {
-        self.blocks += 1;
-        self.block = self.blocks;
-        self.blocks
+    /// The block at a place in the grid begins.
+    pub fn next_block(&mut self, place: u64) -> u32 {
+        self.asked.push((place, Vec::new()));
+        self.block = self.asked.len() as u32;
+        self.block
     }
 
     /// The block goes on. What others read since, it seems to read anew.
@@ -99,14 +102,28 @@ impl Sectors {
         if deed != Deed::Read {
             page.writes[at / 64] |= 1 << (at % 64);
         }
-        match deed {
-            Deed::Read if page.reads[at] != self.block => {
+        let access = match deed {
+            Deed::Read if page.reads[at] == self.block => return,
+            Deed::Read => {
                 page.reads[at] = self.block;
                 self.block_reads += 1;
+                Access::Read
             }
-            // L2 works on it, and no block keeps it.
-            Deed::Atomic if page.reads[at] == 0 => page.reads[at] = u32::MAX,
-            _ => {}
+            Deed::Write(_) | Deed::Copy => Access::Write,
+            Deed::Atomic => {
+                // L2 works on it, and no block keeps it.
+                if page.reads[at] == 0 {
+                    page.reads[at] = u32::MAX;
+                }
+                Access::Update
+            }
+        };
+        let first = sector as u64;
+        let runs = &mut self.asked[self.block as usize - 1].1;
+        match runs.last_mut().filter(|run| run.access == access) {
+            Some(run) if run.first + u64::from(run.count) == first => run.count += 1,
+            Some(run) if (run.first..run.first + u64::from(run.count)).contains(&first) => {}
+            _ => runs.push(Run { first, count: 1, access }),
         }
     }
 
@@ -122,6 +139,7 @@ impl Sectors {
     /// Takes in what another host thread's blocks touched.
     pub fn merge(&mut self, other: Sectors) {
         self.block_reads += other.block_reads;
+        self.asked.extend(other.asked);
         for theirs in other.pages {
             let mine = match self.index[theirs.number] {
                 0 => self.page(theirs.number),
@@ -135,6 +153,12 @@ impl Sectors {
                 *mine |= theirs;
             }
         }
+    }
+
+    /// What the blocks ask L2 for, in their order in the grid.
+    pub fn into_runs(mut self) -> Vec<Vec<Run>> {
+        self.asked.sort_unstable_by_key(|&(place, _)| place);
+        self.asked.into_iter().map(|(_, runs)| runs).collect()
     }
 
     /// Distinct sectors that were read, and written.
@@ -165,7 +189,7 @@ mod tests {
         let base = memory.base();
         let mut sectors = Sectors::new(&memory);
         let strided = |stride: u64| std::array::from_fn(|i| base + i as u64 * stride);
-        sectors.next_block();
+        sectors.next_block(1);
         // 32 words side by side: 128 bytes. One per 64 bytes: a sector each. 16 bytes each: 512 bytes.
         assert_eq!(sectors.touch(&strided(4), FULL, 4, Deed::Read), 4);
         assert_eq!(sectors.touch(&strided(64), FULL, 4, Deed::Read), 32);
@@ -178,12 +202,19 @@ mod tests {
         // Reads: sectors 0 to 3, and every other to 62, of which 0 and 2 are among the first four.
         assert_eq!((sectors.block_reads, sectors.unique()), (34, (34, 16)));
         let mut other = Sectors::new(&memory);
-        other.next_block();
+        other.next_block(0);
         other.touch(&strided(4), 0x1FF, 4, Deed::Read);
         other.touch(&[base + 8192; 32], FULL, 4, Deed::Atomic);
         other.touch(&std::array::from_fn(|i| base + 4096 + i as u64 * 4), FULL, 4, Deed::Read);
         sectors.merge(other);
         // 9 words are 2 sectors, known here; four are new. The atomic's one is read and written, in L2.
         assert_eq!((sectors.block_reads, sectors.unique()), (40, (39, 17)));
+        // Blocks in their order in the grid, each sector that L1 does not have once, neighbours in one run.
+        let runs = sectors.into_runs();
+        let run = |first, count, access| Run { first, count, access };
+        let (read, update) = (Access::Read, Access::Update);
+        assert_eq!(runs[0], [run(0, 2, read), run(256, 1, update), run(128, 4, read)]);
+        assert_eq!(runs[1][..2], [run(0, 5, read), run(6, 1, read)]);
+        assert_eq!(runs[1].last(), Some(&run(0, 16, Access::Write)));
     }
 }

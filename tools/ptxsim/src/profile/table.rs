@@ -9,11 +9,12 @@ use crate::exec::Class;
 use crate::exec::counters::{Banked, Detail, Requests};
 use crate::model::{Bound, Term};
 
-/// Kernels by name, as a table and a paragraph for each; prints nothing where nothing was counted.
-pub struct Kernels<'a>(pub &'a BTreeMap<String, Profile>);
+/// Kernels by name and the run, as a table and a paragraph for each kernel; prints nothing where nothing
+/// was counted.
+pub struct Kernels<'a>(pub &'a BTreeMap<String, Profile>, pub &'a Profile);
 
 /// Characters of a name in the table.
-const NAME: usize = 26;
+const NAME: usize = 22;
 
 impl Display for Kernels<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -27,16 +28,14 @@ impl Display for Kernels<'_> {
         }
         writeln!(
             f,
-            "{:NAME$} {:>8} {:>8} {:>6} {:>8} {:>8} {:>8} {:>10}  bound by",
-            "kernel", "launches", "instr.", "lanes", "confl.", "L2", "DRAM", "bound µs*"
+            "{:NAME$} {:>8} {:>6} {:>5} {:>6} {:>8} {:>8} {:>8} {:>9}  bound by",
+            "kernel", "launches", "instr.", "lanes", "confl.", "L2", "DRAM in", "out", "bound µs*"
         )?;
-        let mut total = Profile::default();
         for (name, profile, counted) in &counted {
             row(f, name, profile, counted)?;
-            total.add(profile);
         }
-        if let (Some(all), 2..) = (&total.counted, counted.len()) {
-            row(f, "all", &total, all)?;
+        if let Some(all) = &self.1.counted {
+            row(f, "run", self.1, all)?;
         }
         writeln!(f, "* modelled bound, by public figures of the device; nothing was measured")?;
         for (name, profile, counted) in &counted {
@@ -55,13 +54,14 @@ fn row(f: &mut Formatter<'_>, name: &str, profile: &Profile, counted: &Counted) 
     };
     writeln!(
         f,
-        "{name:NAME$} {:>8} {:>8} {:>6.1} {:>8} {:>8} {:>8} {:>10.2}  {}",
+        "{name:NAME$} {:>8} {:>6} {:>5.1} {:>6} {:>8} {:>8} {:>8} {:>9.2}  {}",
         profile.launches,
         count(detail.executed().warps),
         detail.active_lanes(),
         count(detail.shared.total().conflicts),
         bytes(detail.global.l2_bytes() as f64),
-        bytes(detail.global.dram_bytes() as f64),
+        bytes(32.0 * detail.global.dram_reads as f64),
+        bytes(32.0 * detail.global.dram_writes as f64),
         bound.microseconds,
         bound.binding().map_or("", term_name),
     )
@@ -194,13 +194,17 @@ fn global(f: &mut Formatter<'_>, detail: &Detail) -> fmt::Result {
         title = "";
     }
     if global.unique_reads + global.unique_writes > 0 {
-        let text = format!(
-            "{} through L2; distinct: {} read, {} written",
-            bytes(global.l2_bytes() as f64),
-            bytes(32.0 * global.unique_reads as f64),
-            bytes(32.0 * global.unique_writes as f64),
-        );
+        let of = |sectors: u64| bytes(32.0 * sectors as f64);
+        let (reads, writes) = (of(global.unique_reads), of(global.unique_writes));
+        let through = bytes(global.l2_bytes() as f64);
+        let text = format!("{through} through L2; distinct: {reads} read, {writes} written");
         line(f, title, &text)?;
+        let (reads, writes) = (of(global.dram_reads), of(global.dram_writes));
+        let (first_reads, first_writes) = (of(global.first_reads), of(global.first_writes));
+        let text = format!(
+            "{reads} from DRAM, {writes} back; first in the run: {first_reads} read, {first_writes} written"
+        );
+        line(f, "", &text)?;
     }
     if let Some(address) = global.most_contended_address {
         let n = count(global.most_contended);

@@ -38,6 +38,7 @@ impl Device {
             seed: 0,
             checks: true,
             counters: false,
+            l2_bytes: 50 << 20,
             perturb: None,
             hang: HANG,
         };
