@@ -269,7 +269,7 @@ fn conv<D: Device>(
 ) -> Result<Matrix<D::Packed>> {
     let side = if geometry == Conv::Point { 1 } else { 3 };
     let padded = if from == 3 { 4 } else { from }; // RGB images carry a fourth, zero channel
-    ops::pack(device, w.conv(name, [to, from, side, side], padded)?)
+    ops::pack(device, w.conv(name, [to, from, side, side], padded, true)?)
 }
 
 /// A convolution of activations, or of the f32 residual stream, which it reads as its weights are stored.

@@ -8,6 +8,7 @@
 //! bf16), are converted else.
 
 mod convert;
+mod regroup;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -256,17 +257,32 @@ impl Weights {
         Ok(stacked.into())
     }
 
-    /// A convolution with bias, `NAME.weight [out, in, k, k]` in PyTorch's order, as
-    /// `[out, k*k, in]`; `pad_in` ≥ `in` input channels, the further ones zero.
-    pub fn conv(&mut self, name: &str, shape: [usize; 4], pad_in: usize) -> Result<HostMatrix<'_>> {
+    /// A convolution `NAME.weight [out, in, k, k]` in PyTorch's order, as `[out, k*k, in]`, with
+    /// `NAME.bias [out]` when `bias`; `pad_in` ≥ `in` input channels, the further ones zero.
+    pub fn conv(
+        &mut self,
+        name: &str,
+        shape: [usize; 4],
+        pad_in: usize,
+        bias: bool,
+    ) -> Result<HostMatrix<'_>> {
         let [rows, channels, height, width] = shape;
         let (taps, cols) = (height * width, pad_in.max(channels));
-        let bias = self.floats(&format!("{name}.bias"), &[rows])?;
+        let bias = self.bias(name, rows, bias)?;
         let weight = match self.activations() {
             DType::F32 => self.filters::<f32>(name, shape, cols)?.into(),
             _ => self.filters::<bf16>(name, shape, cols)?.into(),
         };
-        Ok(HostMatrix { weight, bias: Some(bias), rows, cols, taps })
+        Ok(HostMatrix { weight, bias, rows, cols, taps })
+    }
+
+    fn bias(&mut self, name: &str, rows: usize, bias: bool) -> Result<Option<Vec<f32>>> {
+        bias.then(|| self.floats(&format!("{name}.bias"), &[rows])).transpose()
+    }
+
+    /// Takes the tensor `name`, if it is there, as one that holds nothing a model needs.
+    pub fn ignore(&mut self, name: &str) {
+        self.claim(name);
     }
 
     /// `NAME.weight [out, in, k, k]` as `[out, k*k, cols]`.

@@ -25,7 +25,7 @@ fn json(text: &str) -> Value {
 fn the_made_up_models_have_diffusers_tensors() {
     let listings = json(&metadata("amused")["listings"]);
     let models = listings.as_object().unwrap();
-    assert_eq!(models.len(), 4);
+    assert_eq!(models.len(), 5);
     for (model, parts) in models {
         for part in fixtures::PARTS {
             let mut lines: Vec<String> = fixtures::tensors(model, part)

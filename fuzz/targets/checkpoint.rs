@@ -36,6 +36,8 @@ fn ask(mut weights: Weights) {
         if let &[rows, cols] = &shape[..] {
             let _ = weights.matrices(&[layer], [rows, cols], true).map(drop);
             let _ = weights.matrices(&[layer, layer], [rows, cols], false).map(drop);
+            let _ = weights.columns(layer, [rows, cols], 0..cols / 2, true).map(drop);
+            let _ = weights.gated(layer, [rows / 2, cols], true).map(drop);
             if let Ok(table) = weights.rows(name, [rows, cols]) {
                 let decoded = table.gather(&[0]).map(|row| are_finite(&row));
                 assert!(decoded.unwrap_or(true));
@@ -43,9 +45,10 @@ fn ask(mut weights: Weights) {
             }
         }
         if let &[rows, cols, height, width] = &shape[..] {
-            let _ = weights.conv(layer, [rows, cols, height, width], cols).map(drop);
+            let _ = weights.conv(layer, [rows, cols, height, width], cols, true).map(drop);
+            let _ = weights.transposed_conv(layer, [rows, cols, height, width], true).map(drop);
             if cols == 3 {
-                let _ = weights.conv(layer, [rows, cols, height, width], 4).map(drop);
+                let _ = weights.conv(layer, [rows, cols, height, width], 4, true).map(drop);
             }
         }
         assert!(weights.values(name, &[1, 2, 3, 4, 5]).is_err() || shape == &[1, 2, 3, 4, 5]);

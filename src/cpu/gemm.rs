@@ -8,8 +8,9 @@
 //! stride apart, from one start per line and tap: a linear layer is one line with one tap, and a
 //! convolution's nine starts point into the same padded image rows.
 //!
-//! Each output is one f32 chain of products (exact ones of bf16) in the order (tap, i), whatever the tile,
-//! the slices or the partition, and is rounded once, at the store.
+//! A slice's terms are one f32 chain of products (exact ones of bf16) in the order (tap, i), and an output is
+//! the chain of its slices: where they end depends on the weight's shape alone, not on tile or partition. It is
+//! rounded once, at the store. Short chains are what keeps a long f32 sum near the exact one.
 
 use super::math;
 use super::memory::{Float, View, ViewMut};
@@ -20,7 +21,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::atomic::{Ordering, compiler_fence};
 
-/// Terms of a slice: its 32 columns of W, and a tile of A, stay in L1 or come from a near L2.
+/// Most terms of a slice: its 32 columns of W, and a tile of A, stay in L1 or come from a near L2.
 const TERMS: usize = 256;
 
 /// What one product writes, and with which weights.
@@ -184,7 +185,7 @@ impl Product<'_> {
     }
 }
 
-/// What a sum starts from.
+/// What a sum is added to.
 #[derive(Clone, Copy)]
 pub(super) enum Start<'a> {
     /// Nothing.
@@ -307,16 +308,6 @@ impl<T: Float, const R: usize, const V: usize> Kernel for Tile<'_, T, R, V> {
         let mut sums = [[l.splat(0.0); V]; R];
         // SAFETY: that of `Rows::tile`, the only maker of tiles.
         unsafe {
-            if !matches!(start, Start::Zero) {
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    for (v, sum) in sums.iter_mut().enumerate() {
-                        *sum = l.load(out.add(r * out_stride + v * LANES));
-                        if let Start::Scaled(factors) = start {
-                            *sum = l.mul(*sum, l.splat(*factors.get_unchecked(r)));
-                        }
-                    }
-                }
-            }
             for &tap in starts {
                 // One pointer for three rows: with the stride as an index, all addresses are
                 // operands. Opaque, or the compiler derives each address from the last.
@@ -349,7 +340,15 @@ impl<T: Float, const R: usize, const V: usize> Kernel for Tile<'_, T, R, V> {
             }
             for (r, sums) in sums.iter().enumerate() {
                 for (v, &sum) in sums.iter().enumerate() {
-                    l.store(out.add(r * out_stride + v * LANES), sum);
+                    let out = out.add(r * out_stride + v * LANES);
+                    let sum = match start {
+                        Start::Zero => sum,
+                        Start::Sums => l.add(l.load(out), sum),
+                        Start::Scaled(factors) => {
+                            l.mul_add(l.load(out), l.splat(*factors.get_unchecked(r)), sum)
+                        }
+                    };
+                    l.store(out, sum);
                 }
             }
         }

@@ -8,6 +8,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::Folder;
+use crate::config::VqConfig;
 use crate::error::{Error, Result};
 
 /// No size in a config is above this, so that products of a few stay in range.
@@ -218,6 +219,26 @@ impl VqModelConfig {
     /// Channels of a code.
     pub fn code_channels(&self) -> usize {
         self.vq_embed_dim.unwrap_or(self.latent_channels)
+    }
+}
+
+impl From<&VqModelConfig> for VqConfig {
+    fn from(config: &VqModelConfig) -> Self {
+        VqConfig {
+            in_channels: config.in_channels,
+            out_channels: config.out_channels,
+            down_block_types: config.down_block_types.clone(),
+            up_block_types: config.up_block_types.clone(),
+            block_out_channels: config.block_out_channels.clone(),
+            layers_per_block: config.layers_per_block,
+            act_fn: config.act_fn.clone(),
+            latent_channels: config.latent_channels,
+            num_vq_embeddings: config.num_vq_embeddings,
+            vq_embed_dim: config.code_channels(),
+            norm_num_groups: config.norm_num_groups,
+            norm_type: config.norm_type.clone(),
+            mid_block_add_attention: config.mid_block_add_attention,
+        }
     }
 }
 

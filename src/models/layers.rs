@@ -1,6 +1,6 @@
 //! What transformers are made of: weights read by name, packed for the device.
 
-use crate::device::{Activation, Attention, Device, Heads, Norm, NormKind};
+use crate::device::{Activation, Attention, Device, Heads, Norm, NormKind, Normalize};
 use crate::error::Result;
 use crate::ops;
 use crate::tensor::{DType, Matrix, Tensor};
@@ -28,7 +28,7 @@ pub fn stacked<D: Device>(
     ops::pack(device, weights.matrices(names, [rows, cols], bias)?)
 }
 
-/// Reads `name.weight` and `name.bias`, f32 `[channels]`.
+/// Reads the LayerNorm `name.weight` and `name.bias`, f32 `[channels]`.
 pub fn norm<D: Device>(
     device: &D,
     weights: &mut Weights,
@@ -36,14 +36,24 @@ pub fn norm<D: Device>(
     channels: usize,
     epsilon: f32,
 ) -> Result<Norm<D::Buffer>> {
-    let weight = weights.floats(&format!("{name}.weight"), &[channels])?;
-    let bias = weights.floats(&format!("{name}.bias"), &[channels])?;
-    Ok(Norm {
-        kind: NormKind::Layer,
-        weight: device.upload(&weight, [channels])?,
-        bias: Some(device.upload(&bias, [channels])?),
-        epsilon,
-    })
+    norm_of(device, weights, name, channels, (NormKind::Layer, epsilon, true))
+}
+
+/// Reads the norm `name.weight`, f32 `[channels]`, with `name.bias` when `bias`.
+pub fn norm_of<D: Device>(
+    device: &D,
+    weights: &mut Weights,
+    name: &str,
+    channels: usize,
+    (kind, epsilon, bias): (NormKind, f32, bool),
+) -> Result<Norm<D::Buffer>> {
+    let mut read = |part: &str| {
+        let values = weights.floats(&format!("{name}.{part}"), &[channels])?;
+        device.upload(&values, [channels])
+    };
+    let weight = read("weight")?;
+    let bias = bias.then(|| read("bias")).transpose()?;
+    Ok(Norm { kind, weight, bias, epsilon })
 }
 
 /// Widths shared by all blocks of one transformer.
@@ -99,6 +109,18 @@ impl<D: Device> Scratch<D> {
         self.attended.reshape([rows, hidden]);
         self.mlp.reshape([rows, mlp]);
     }
+
+    /// The widths it was made for.
+    pub fn width(&self) -> Width {
+        self.width
+    }
+
+    /// Sizes of an attention of these heads without a mask.
+    pub fn attention(&self, batch: usize, queries: usize, keys: usize) -> Attention {
+        let Width { hidden, heads, .. } = self.width;
+        let (head_dim, lengths) = (hidden / heads, [keys; 2]);
+        Attention { batch, heads, head_dim, queries, keys, lengths, causal: false }
+    }
 }
 
 // A block finds `normed` as its own norm made it, and leaves there what the norm that follows it makes: so the
@@ -115,13 +137,26 @@ pub struct SelfAttention<D: Device> {
 impl<D: Device> SelfAttention<D> {
     /// Reads `{prefix}.self_norm` and `{prefix}.self_attention.{q,k,v,out}`.
     pub fn read(device: &D, weights: &mut Weights, prefix: &str, w: Width) -> Result<Self> {
+        let norm = norm(device, weights, &format!("{prefix}.self_norm"), w.hidden, w.epsilon)?;
+        let parts = ["q", "k", "v", "out"];
+        Self::named(device, weights, &format!("{prefix}.self_attention"), (norm, parts), w, false)
+    }
+
+    /// Reads `{prefix}.{part}` of four parts: queries, keys, values and output, with biases when `bias`.
+    pub fn named(
+        device: &D,
+        weights: &mut Weights,
+        prefix: &str,
+        (norm, parts): (Norm<D::Buffer>, [&str; 4]),
+        w: Width,
+        bias: bool,
+    ) -> Result<Self> {
         let square = [w.hidden, w.hidden];
-        let attention = format!("{prefix}.self_attention");
-        let [q, k, v] = ["q", "k", "v"].map(|part| format!("{attention}.{part}"));
+        let [q, k, v, out] = parts.map(|part| format!("{prefix}.{part}"));
         Ok(SelfAttention {
-            norm: norm(device, weights, &format!("{prefix}.self_norm"), w.hidden, w.epsilon)?,
-            qkv: stacked(device, weights, &[&q, &k, &v], square, false)?,
-            out: linear(device, weights, &format!("{attention}.out"), square, false)?,
+            norm,
+            qkv: stacked(device, weights, &[&q, &k, &v], square, bias)?,
+            out: linear(device, weights, &out, square, bias)?,
         })
     }
 
@@ -132,28 +167,27 @@ impl<D: Device> SelfAttention<D> {
         device: &D,
         s: &mut Scratch<D>,
         batch: usize,
-        next: Option<&Norm<D::Buffer>>,
+        next: Option<Normalize<'_, D::Buffer>>,
     ) -> Result<()> {
-        let Width { hidden, heads, .. } = s.width;
-        let rows = s.x.shape().rows() / batch;
+        let (hidden, rows) = (s.width.hidden, s.x.shape().rows() / batch);
         ops::linear(device, &mut s.qkv, &s.normed, &self.qkv, Activation::None)?; // [batch*rows, 3*hidden]
         let part = |i| Heads { tensor: &s.qkv, offset: i * hidden };
-        let sizes = Attention {
-            batch,
-            heads,
-            head_dim: hidden / heads,
-            queries: rows,
-            keys: rows,
-            lengths: [rows; 2],
-            causal: false,
-        };
+        let sizes = s.attention(batch, rows, rows);
         ops::attention(device, &mut s.attended, part(0), part(1), part(2), sizes)?; // [batch*rows, hidden]
-        match next {
-            Some(next) => {
-                ops::linear_add_norm(device, &mut s.x, &mut s.normed, &s.attended, &self.out, next)
-            }
-            None => ops::linear_add(device, &mut s.x, &s.attended, &self.out),
-        }
+        end(device, s, &self.out, next)
+    }
+}
+
+/// Adds the attention's output to the residual stream, and makes what the norm that follows makes of it.
+fn end<D: Device>(
+    device: &D,
+    s: &mut Scratch<D>,
+    out: &Matrix<D::Packed>,
+    next: Option<Normalize<'_, D::Buffer>>,
+) -> Result<()> {
+    match next {
+        Some(next) => ops::linear_add_norm(device, &mut s.x, &mut s.normed, &s.attended, out, next),
+        None => ops::linear_add(device, &mut s.x, &s.attended, out),
     }
 }
 
@@ -179,14 +213,27 @@ pub struct CrossAttention<D: Device> {
 impl<D: Device> CrossAttention<D> {
     /// Reads `{prefix}.cross_norm` and `{prefix}.cross_attention.{q,k,v,out}`.
     pub fn read(device: &D, weights: &mut Weights, prefix: &str, w: Width) -> Result<Self> {
+        let norm = norm(device, weights, &format!("{prefix}.cross_norm"), w.hidden, w.epsilon)?;
+        let parts = ["q", "k", "v", "out"];
+        Self::named(device, weights, &format!("{prefix}.cross_attention"), (norm, parts), w, false)
+    }
+
+    /// Reads `{prefix}.{part}` as [`SelfAttention::named`] does.
+    pub fn named(
+        device: &D,
+        weights: &mut Weights,
+        prefix: &str,
+        (norm, parts): (Norm<D::Buffer>, [&str; 4]),
+        w: Width,
+        bias: bool,
+    ) -> Result<Self> {
         let square = [w.hidden, w.hidden];
-        let attention = format!("{prefix}.cross_attention");
-        let [k, v] = ["k", "v"].map(|part| format!("{attention}.{part}"));
+        let [q, k, v, out] = parts.map(|part| format!("{prefix}.{part}"));
         Ok(CrossAttention {
-            norm: norm(device, weights, &format!("{prefix}.cross_norm"), w.hidden, w.epsilon)?,
-            q: linear(device, weights, &format!("{attention}.q"), square, false)?,
-            kv: stacked(device, weights, &[&k, &v], square, false)?,
-            out: linear(device, weights, &format!("{attention}.out"), square, false)?,
+            norm,
+            q: linear(device, weights, &q, square, bias)?,
+            kv: stacked(device, weights, &[&k, &v], square, bias)?,
+            out: linear(device, weights, &out, square, bias)?,
         })
     }
 
@@ -203,34 +250,29 @@ impl<D: Device> CrossAttention<D> {
         Ok(ContextKv { kv, keys, lengths })
     }
 
-    /// Attends from each of `batch` sequences to its own context rows. `next` is the norm that follows.
+    /// Attends from each of `batch` sequences to its own context rows. `next` is the norm that follows, `None`
+    /// where it does not follow at once.
     pub fn forward(
         &self,
         device: &D,
         s: &mut Scratch<D>,
         context: &mut ContextKv<D>,
         batch: usize,
-        next: &Norm<D::Buffer>,
+        next: Option<Normalize<'_, D::Buffer>>,
     ) -> Result<()> {
-        let Width { hidden, heads, .. } = s.width;
-        let rows = s.x.shape().rows();
+        let (hidden, rows) = (s.width.hidden, s.x.shape().rows());
         s.qkv.reshape([rows, hidden]);
         ops::linear(device, &mut s.qkv, &s.normed, &self.q, Activation::None)?; // [batch*rows, hidden]
         context.kv.reshape([batch * context.keys, 2 * hidden]);
         let sizes = Attention {
-            batch,
-            heads,
-            head_dim: hidden / heads,
-            queries: rows / batch,
-            keys: context.keys,
             lengths: context.lengths,
-            causal: false,
+            ..s.attention(batch, rows / batch, context.keys)
         };
         let q = Heads { tensor: &s.qkv, offset: 0 };
         let part = |i| Heads { tensor: &context.kv, offset: i * hidden };
         ops::attention(device, &mut s.attended, q, part(0), part(1), sizes)?; // [batch*rows, hidden]
         s.qkv.reshape([rows, 3 * hidden]);
-        ops::linear_add_norm(device, &mut s.x, &mut s.normed, &s.attended, &self.out, next)
+        end(device, s, &self.out, next)
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod layers;
 pub mod muse;
+pub mod uvit;
 
 use crate::device::{Device, Masked};
 use crate::error::Result;

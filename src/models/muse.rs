@@ -212,7 +212,7 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
         for (i, (block, context)) in model.blocks.iter().zip(context).enumerate() {
             let after = model.blocks.get(i + 1);
             let cross = &block.cross.norm;
-            block.attention.forward(device, s, batch, after.map(|_| cross))?;
+            block.attention.forward(device, s, batch, after.map(|_| cross.into()))?;
             if after.is_none() {
                 // From here on no row reads another, and only the masked positions' are asked for.
                 ops::select_rows(device, selected, &s.x, &masked.positions)?; // [batch*n, hidden]
@@ -220,7 +220,7 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
                 s.set_rows(unknown);
                 ops::layer_norm(device, &mut s.normed, &s.x, cross)?; // [batch*n, hidden]
             }
-            block.cross.forward(device, s, context, batch, &block.mlp.norm)?;
+            block.cross.forward(device, s, context, batch, Some((&block.mlp.norm).into()))?;
             let next = after.map_or(&model.final_norm, |after| &after.attention.norm);
             block.mlp.forward(device, s, next)?;
         }
@@ -284,7 +284,7 @@ impl<D: Device> Coarse<D> {
         )?;
         ops::layer_norm(device, &mut s.normed, &s.x, self.norm_of(0))?;
         for (i, block) in self.blocks.iter().enumerate() {
-            block.attention.forward(device, &mut s, 1, Some(&block.mlp.norm))?;
+            block.attention.forward(device, &mut s, 1, Some((&block.mlp.norm).into()))?;
             block.mlp.forward(device, &mut s, self.norm_of(i + 1))?;
         }
         Ok(s.normed)

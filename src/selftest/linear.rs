@@ -56,10 +56,11 @@ fn cases() -> Vec<Case> {
         };
         cases.push(Case { bias: i % 2 == 0, ..case });
         cases.push(Case { activation: Activation::Gelu, ..case });
+        cases.push(Case { activation: Activation::Gelu, out: DType::F32, ..case });
         cases.push(Case { out: DType::F32, bias: i % 2 == 1, ..case });
         cases.push(Case { out: DType::F32, add: true, ..case });
     }
-    let extreme = Case { out: DType::F32, scale: 1e17, ..cases[4 * 6] };
+    let extreme = Case { out: DType::F32, scale: 1e17, ..cases[5 * 6] };
     cases.push(extreme);
     cases.push(Case { scale: 1e-17, ..extreme });
     cases.push(Case { scale: 30.0, activation: Activation::Gelu, ..extreme });
@@ -75,6 +76,7 @@ fn activated() -> Vec<Case> {
             (Activation::Silu, other),
             (Activation::QuickGelu, other),
             (Activation::Geglu, DType::BF16),
+            (Activation::Geglu, DType::F32),
         ];
         for (activation, out) in all {
             let (add, scale, of) = (false, 1.0, DType::BF16);
@@ -82,7 +84,7 @@ fn activated() -> Vec<Case> {
         }
     }
     for activation in [Activation::Silu, Activation::QuickGelu, Activation::Geglu] {
-        let case = Case { activation, out: DType::F32, ..cases[3 * 6] };
+        let case = Case { activation, out: DType::F32, ..cases[4 * 6] };
         cases.push(Case { scale: 30.0, ..case });
     }
     with_f32(cases)

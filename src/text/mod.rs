@@ -1,3 +1,4 @@
 //! One file per text encoder.
 
 pub mod bert;
+pub mod clip;

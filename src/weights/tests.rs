@@ -5,6 +5,7 @@ use std::fs;
 use half::{bf16, f16};
 
 use super::*;
+use crate::device::GATE;
 
 /// A safetensors file of `(name, dtype, shape, bytes)`.
 fn file(tensors: &[(&str, &str, &[usize], Vec<u8>)]) -> Vec<u8> {
@@ -103,7 +104,7 @@ fn f32_is_borrowed_from_the_map_and_not_rounded() {
     assert_eq!(weights.values("b.weight", &[2, 2]).unwrap(), rounded.to_vec().into());
     let table = weights.rows("q.weight", [2, 2]).unwrap();
     assert_eq!(table.gather(&[1]).unwrap(), scaled[2..].to_vec().into());
-    let conv = weights.conv("conv", [1, 2, 1, 2], 2).unwrap().weight;
+    let conv = weights.conv("conv", [1, 2, 1, 2], 2, true).unwrap().weight;
     assert_eq!(conv, vec![values[0], values[2], values[1], values[3]].into());
     weights.finish().unwrap();
 }
@@ -152,7 +153,7 @@ fn convolutions_become_taps_by_channels_with_padding() {
         ("point.bias", "F32", &[1], f32s(&[0.0])),
     ]);
     for padded in [3, 4] {
-        let matrix = weights.conv("conv", [2, 3, 2, 2], padded).unwrap();
+        let matrix = weights.conv("conv", [2, 3, 2, 2], padded, true).unwrap();
         assert_eq!((matrix.rows, matrix.taps, matrix.cols), (2, 4, padded));
         let moved = (0..8 * padded).map(|n| {
             let (o, t, i) = (n / (4 * padded), n / padded % 4, n % padded);
@@ -161,7 +162,7 @@ fn convolutions_become_taps_by_channels_with_padding() {
         assert_eq!(matrix.weight, Vec::from_iter(moved).into());
         assert_eq!(matrix.bias.as_deref(), Some(&[1.0, 2.0][..]));
     }
-    let point = weights.conv("point", [1, 2, 1, 1], 2).unwrap();
+    let point = weights.conv("point", [1, 2, 1, 1], 2, true).unwrap();
     assert_eq!(point.weight, [1.0, 2.0].map(bf16::from_f32).to_vec().into());
     weights.finish().unwrap();
 }
@@ -341,4 +342,74 @@ fn shards_are_read_as_one() {
     let twice = Weights::open_shards(&[&a, &b, &c]).err().expect("a twice").to_string();
     holds(twice, &["3.safetensors", "'a'", "1.safetensors too"]);
     assert_eq!(Weights::open_shards(&[&a]).unwrap().path(), a);
+}
+
+#[test]
+fn gates_follow_their_values_in_blocks() {
+    // 17 outputs of 2 columns: rows 0..17 are values and 17..34 gates
+    let outputs = GATE + 1;
+    let value = |row: usize, column: usize| (2 * row + column) as f32;
+    let source: Vec<f32> = (0..4 * outputs).map(|n| n as f32).collect();
+    let bias: Vec<f32> = (0..2 * outputs).map(|n| n as f32).collect();
+    let mut weights = open(&[
+        ("up.weight", "F32", &[2 * outputs, 2], f32s(&source)),
+        ("up.bias", "F32", &[2 * outputs], f32s(&bias)),
+    ]);
+    let matrix = weights.gated("up", [outputs, 2], true).unwrap();
+    assert_eq!((matrix.rows, matrix.cols, matrix.taps), (4 * GATE, 2, 1));
+    let rows: Vec<Option<usize>> = (0..GATE)
+        .chain(outputs..outputs + GATE)
+        .map(Some)
+        .chain((0..2 * GATE).map(|i| (i % GATE == 0).then_some(GATE + i / GATE * outputs)))
+        .collect();
+    let moved = (0..4 * GATE * 2).map(|n| rows[n / 2].map_or(0.0, |row| value(row, n % 2)));
+    assert_eq!(matrix.weight, Vec::from_iter(moved.map(bf16::from_f32)).into());
+    let bias = matrix.bias.unwrap();
+    assert_eq!(bias, rows.iter().map(|row| row.map_or(0.0, |row| row as f32)).collect::<Vec<_>>());
+    assert!(weights.gated("up", [outputs, 2], false).unwrap().bias.is_none());
+    weights.finish().unwrap();
+}
+
+#[test]
+fn columns_of_a_layer() {
+    let mut weights = open(&[
+        ("all.weight", "F32", &[2, 3], f32s(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])),
+        ("all.bias", "F32", &[2], f32s(&[7.0, 8.0])),
+    ]);
+    let first = weights.columns("all", [2, 3], 0..2, true).unwrap();
+    assert_eq!((first.rows, first.cols), (2, 2));
+    assert_eq!(first.weight, [1.0, 2.0, 4.0, 5.0].map(bf16::from_f32).to_vec().into());
+    assert_eq!(first.bias.as_deref(), Some(&[7.0, 8.0][..]));
+    let mut weights = weights.in_precision(Precision::F32);
+    let second = weights.columns("all", [2, 3], 2..3, false).unwrap();
+    assert_eq!(second.weight, vec![3.0f32, 6.0].into());
+    assert!(second.bias.is_none());
+    weights.finish().unwrap();
+}
+
+#[test]
+fn transposed_convolutions_become_layers_of_a_patch() {
+    // in 2, out 3, 2×2: value = 100·in + 10·out + tap
+    let value = |i: usize, o: usize, t: usize| (100 * i + 10 * o + t) as f32;
+    let source: Vec<f32> = (0..24).map(|n| value(n / 12, n / 4 % 3, n % 4)).collect();
+    let mut weights = open(&[
+        ("up.weight", "F32", &[2, 3, 2, 2], f32s(&source)),
+        ("up.bias", "F32", &[3], f32s(&[1.0, 2.0, 3.0])),
+    ]);
+    let matrix = weights.transposed_conv("up", [2, 3, 2, 2], true).unwrap();
+    assert_eq!((matrix.rows, matrix.cols, matrix.taps), (12, 2, 1));
+    let moved = (0..24).map(|n| bf16::from_f32(value(n % 2, n / 2 % 3, n / 6)));
+    assert_eq!(matrix.weight, Vec::from_iter(moved).into());
+    assert_eq!(matrix.bias.unwrap(), [1.0, 2.0, 3.0].repeat(4));
+    weights.finish().unwrap();
+}
+
+#[test]
+fn only_what_is_ignored_by_name_may_be_left() {
+    let tensors: [(&str, &str, &[usize], Vec<u8>); 2] =
+        [("position_ids", "I64", &[1], vec![0; 8]), ("a", "F32", &[1], f32s(&[1.0]))];
+    let mut weights = open(&tensors);
+    weights.ignore("position_ids");
+    weights.ignore("not there");
+    holds(message(weights.finish()), &["'a'", "no tensors but"]);
 }

@@ -32,7 +32,7 @@ fn linear_gelu() {
     let mut random = Random(1);
     let (x, w) = (random.halves(m * k, 1.0), random.halves(n * k, 0.04));
     let bias = random.floats(n, 1.0);
-    pin("linear", 0x89aa_03d5_4faf_881b, |device| {
+    pin("linear", 0xf63d_0ad4_7eab_aeb8, |device| {
         let (weight, bias) = ((&w).into(), Some(bias.clone()));
         let weight = ops::pack(device, HostMatrix { weight, bias, rows: n, cols: k, taps: 1 })?;
         let x = input(device, &x, [m, k])?;

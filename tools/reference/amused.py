@@ -204,6 +204,7 @@ def main() -> None:
         text(goldens, "flat")
         logits(goldens, "flat", "flat", [5, 7], [512, 384, 0, 0, 6])
         logits(goldens, "halved", "halved", [6, 10], [256, 256, 16, 3, 2])
+        logits(goldens, "biased", "biased", [4, 6], [640, 320, 0, 8, 7])
         vq(goldens, "flat", [6, 9])
         goldens.save()
     if "runs" in parts:
