@@ -9,14 +9,23 @@ use muse::device::{
 };
 use muse::ops;
 use muse::rng::NoiseKey;
-use muse::tensor::{DType, Matrix};
+use muse::tensor::{DType, Floats, Matrix, Precision, Shape};
 
 fn values(n: usize) -> Vec<bf16> {
     (0..n).map(|i| bf16::from_f32((i * 7919 % 2003) as f32 / 1001.5 - 1.0)).collect()
 }
 
 fn matrix(device: &Cpu, rows: usize, cols: usize, taps: usize) -> Matrix<<Cpu as Device>::Packed> {
-    let weight = values(rows * cols * taps).into();
+    packed(device, values(rows * cols * taps).into(), rows, cols, taps)
+}
+
+fn packed(
+    device: &Cpu,
+    weight: Floats<'_>,
+    rows: usize,
+    cols: usize,
+    taps: usize,
+) -> Matrix<<Cpu as Device>::Packed> {
     let bias = Some(vec![0.5; rows]);
     ops::pack(device, HostMatrix { weight, bias, rows, cols, taps }).unwrap()
 }
@@ -42,6 +51,44 @@ fn linear(criterion: &mut Criterion, device: &Cpu, name: &str) {
     group.bench_function(format!("{m}x{n}x{k} gelu"), |b| {
         b.iter(|| ops::linear(device, &mut y, &x, &weight, Activation::Gelu).unwrap());
     });
+}
+
+/// aMUSEd's products and its VQ model's convolutions at 256 px, in either precision.
+fn large(criterion: &mut Criterion, device: &Cpu, name: &str) {
+    let mut group = criterion.benchmark_group(format!("large/{name}"));
+    group.sample_size(20);
+    for of in [Precision::F32, Precision::Bf16] {
+        let dtype = of.activations();
+        let floats = |n: usize| -> Floats<'static> {
+            match of {
+                Precision::F32 => values(n).into_iter().map(f32::from).collect::<Vec<_>>().into(),
+                Precision::Bf16 => values(n).into(),
+            }
+        };
+        let tensor = |shape: Shape| match floats(shape.elements()) {
+            Floats::F32(values) => device.upload(&values, shape).unwrap(),
+            Floats::BF16(values) => device.upload(&values, shape).unwrap(),
+        };
+        let m = 512;
+        for (n, k) in [(1024, 1024), (3072, 1024), (5632, 1024), (1024, 2816), (8192, 1024)] {
+            let x = tensor([m, k].into());
+            let weight = packed(device, floats(n * k), n, k, 1);
+            let mut y = device.zeros(dtype, [m, n]).unwrap();
+            group.throughput(Throughput::Elements(2 * (m * n * k) as u64));
+            group.bench_function(format!("{of} {m}x{n}x{k}"), |b| {
+                b.iter(|| ops::linear(device, &mut y, &x, &weight, Activation::None).unwrap());
+            });
+        }
+        for (side, from, to) in [(32, 512, 512), (64, 256, 256), (128, 128, 128)] {
+            let x = tensor([1, side, side, from].into());
+            let weight = packed(device, floats(9 * from * to), to, from, 9);
+            let mut y = device.zeros(DType::F32, [1, side, side, to]).unwrap();
+            group.throughput(Throughput::Elements((2 * side * side * to * from * 9) as u64));
+            group.bench_function(format!("{of} conv {side}x{side} {from}-{to}"), |b| {
+                b.iter(|| ops::conv2d(device, &mut y, &x, &weight, Conv::Same, None).unwrap());
+            });
+        }
+    }
 }
 
 fn attention(criterion: &mut Criterion, device: &Cpu, name: &str) {
@@ -142,6 +189,7 @@ fn main() {
         eprintln!("{}", device.describe());
         let name = if threads == Some(1) { "one thread" } else { "all threads" };
         linear(&mut criterion, &device, name);
+        large(&mut criterion, &device, name);
         attention(&mut criterion, &device, name);
         conv(&mut criterion, &device, name);
         elementwise(&mut criterion, &device, name);

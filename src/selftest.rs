@@ -24,8 +24,17 @@ use judge::{Checked, Judge};
 pub enum Sums {
     /// Every sum is rounded to the nearest f32.
     Rounded,
+    /// The same, and a denormal sum of products of bf16 counts as zero ([`crate::cpu::Simd::pairs`]).
+    Flushed,
     /// `mma` adds 16 products to an f32 sum and truncates.
     TensorCores,
+}
+
+impl Sums {
+    /// How this CPU adds.
+    pub fn of(cpu: &Cpu) -> Sums {
+        if cpu.simd().pairs() { Sums::Flushed } else { Sums::Rounded }
+    }
 }
 
 /// What came of a verb's case table.

@@ -7,9 +7,10 @@
 //! arithmetic does not depend on its block, its task or the level.
 
 use super::Cpu;
-use super::gemm::{Rows, Start, part, widen};
+use super::float::{Float, widen};
+use super::gemm::{Rows, Start, part};
 use super::math;
-use super::memory::{Buffer, Float, ViewMut, scratch};
+use super::memory::{Buffer, ViewMut, scratch};
 use super::simd::{Kernel, LANES, Lanes};
 use crate::device::{Attention, Heads};
 use crate::tensor::{DType, Tensor};
@@ -59,7 +60,7 @@ fn attention_of<T: Float>(
         let width = head_dim.next_multiple_of(LANES);
         let padded = rows.len().next_multiple_of(QUERIES);
         let sizes = [
-            head_dim * padded,
+            head_dim.next_multiple_of(2) * padded,
             rows.len() * width,
             2 * padded,
             KEYS * width,
@@ -135,10 +136,10 @@ struct Head<'a, T> {
     rows: Range<usize>,
     width: usize, // head_dim, padded to whole vectors
 
-    query: &'a mut [f32],  // [rows/32][head_dim][32]
+    query: &'a mut [f32],  // [rows/32][words][32]
     output: &'a mut [f32], // [rows][width], not yet divided by the sums
     state: &'a mut [f32],  // [rows/32][2][32]: maxima, sums
-    key: &'a mut [f32],    // [KEYS][width]
+    key: &'a mut [f32],    // [KEYS][width], words of each
     value: &'a mut [f32],  // [KEYS][width]
     scores: &'a mut [f32], // [KEYS][32], then probabilities
 }
@@ -158,7 +159,7 @@ impl<T: Float> Kernel for Head<'_, T> {
         for first in (0..self.length).step_by(KEYS) {
             let keys = KEYS.min(self.length - first);
             for i in 0..keys {
-                widen(l, self.k.row(first + i), &mut self.key[i * self.width..]);
+                T::arrange(l, self.k.row(first + i), &mut self.key[i * self.width..]);
                 widen(l, self.v.row(first + i), &mut self.value[i * self.width..]);
             }
             for block in 0..self.rows.len().div_ceil(QUERIES) {
@@ -179,21 +180,24 @@ impl<T: Float> Kernel for Head<'_, T> {
 }
 
 impl<T: Float> Head<'_, T> {
-    /// Queries in f32, transposed; zero beyond the last.
+    /// Queries as words, transposed; zero beyond the last. By way of the keys' room.
     #[inline(always)]
     fn load_queries<L: Lanes>(&mut self, l: L) {
-        let head_dim = self.q.head_dim;
+        let words = T::words(self.q.head_dim, L::PAIRS);
         self.query.fill(0.0);
         for first in (0..self.rows.len()).step_by(LANES) {
             let count = LANES.min(self.rows.len() - first);
-            let block = first / QUERIES * QUERIES * head_dim + first % QUERIES;
-            for c in (0..head_dim).step_by(LANES) {
-                let n = LANES.min(head_dim - c);
+            let block = first / QUERIES * QUERIES * words + first % QUERIES;
+            for (i, row) in self.key.chunks_exact_mut(self.width).enumerate().take(count) {
+                T::arrange(l, self.q.row(self.rows.start + first + i), row);
+            }
+            for c in (0..words).step_by(LANES) {
+                let n = LANES.min(words - c);
                 let mut tile = [l.splat(0.0); LANES];
                 for (i, row) in tile[..count].iter_mut().enumerate() {
-                    let query = &self.q.row(self.rows.start + first + i)[c..];
-                    // SAFETY: `n` elements are left.
-                    *row = unsafe { T::load_first(l, query.as_ptr(), n) };
+                    let words = &self.key[i * self.width + c..][..LANES];
+                    // SAFETY: sixteen elements.
+                    *row = unsafe { l.load(words.as_ptr()) };
                 }
                 l.transpose(&mut tile);
                 for (j, &column) in tile[..n].iter().enumerate() {
@@ -209,6 +213,7 @@ impl<T: Float> Head<'_, T> {
     #[inline(always)]
     fn pair<L: Lanes>(&mut self, l: L, block: usize, first: usize, keys: usize) {
         let (head_dim, width) = (self.q.head_dim, self.width);
+        let words = T::words(head_dim, L::PAIRS);
         let rows = QUERIES.min(self.rows.len() - block * QUERIES);
         let query = self.rows.start + block * QUERIES;
         if self.causal && first >= query + rows {
@@ -222,10 +227,10 @@ impl<T: Float> Head<'_, T> {
             stride: width,
             step: 1,
             rows: keys,
-            k: head_dim,
+            words,
             ahead: &[],
         };
-        let queries = &self.query[block * QUERIES * head_dim..][..QUERIES * head_dim];
+        let queries = &self.query[block * QUERIES * words..][..QUERIES * words];
         let scores = (&mut *self.scores, QUERIES);
         // SAFETY: `key` holds these rows.
         unsafe { key.multiply::<L, T>(l, (queries, QUERIES), scores, columns, Start::Zero) };
@@ -255,7 +260,7 @@ impl<T: Float> Head<'_, T> {
             stride: 1,
             step: QUERIES,
             rows,
-            k: keys,
+            words: keys,
             ahead: &[],
         };
         let output = (&mut self.output[block * QUERIES * width..], width);

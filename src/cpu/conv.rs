@@ -1,10 +1,11 @@
-//! `conv2d`: the product of [`super::gemm`] over image rows that are copied or widened, padded and (for `Up`)
+//! `conv2d`: the product of [`super::gemm`] over image rows that are laid out as words, padded and (for `Up`)
 //! doubled in scratch, so that neighbouring outputs of a line are a constant stride apart for every
 //! tap. Nothing the size of `im2col` is ever built.
 
 use super::Cpu;
-use super::gemm::{Block, Product, part, square_grid, widen};
-use super::memory::{Buffer, Float, scratch};
+use super::float::Float;
+use super::gemm::{Block, Product, part, square_grid};
+use super::memory::{Buffer, scratch};
 use super::pack::Packed;
 use super::simd::{Kernel, Lanes};
 use crate::device::{Activation, Conv};
@@ -12,7 +13,7 @@ use crate::tensor::{DType, Matrix, Tensor};
 use half::bf16;
 use std::ops::Range;
 
-/// f32 of image rows at a time: half of a 2 MiB L2 cache.
+/// Words of image rows at a time: half of a 2 MiB L2 cache.
 const BLOCK: usize = 1 << 18;
 /// Most output lines of a block.
 const LINES: usize = 16;
@@ -58,6 +59,7 @@ fn multiply<T: Float>(
         x: pixels,
         size: (x.dim(1), x.dim(2)),
         channels: x.dim(3),
+        words: T::words(x.dim(3), cpu.level.pairs()),
         geometry,
         out: (height, width),
     };
@@ -68,7 +70,7 @@ fn multiply<T: Float>(
     cpu.parallel(down * across, |task| {
         let lines = part(lines, down, task / across);
         let panels = part(panels, across, task % across);
-        let row = image.padded() * image.channels;
+        let row = image.padded() * image.words;
         let most = LINES.min(lines.len()).min(height);
         let fits = |&block: &usize| image.sources(block) * row <= BLOCK;
         let block = (1..most + 1).rev().find(fits).unwrap_or(1);
@@ -86,6 +88,7 @@ struct Image<'a, T> {
     x: &'a [T], // [b, h, w, c]
     size: (usize, usize),
     channels: usize,
+    words: usize, // of a pixel in scratch
     geometry: Conv,
     out: (usize, usize),
 }
@@ -123,22 +126,27 @@ impl<T: Float> Image<'_, T> {
     /// Input row `y` of `image` into `row`, with its padding.
     #[inline(always)]
     fn fill<L: Lanes>(&self, l: L, image: usize, y: isize, row: &mut [f32]) {
-        let ((height, width), c) = (self.size, self.channels);
+        let ((height, width), c, words) = (self.size, self.channels, self.words);
         if y < 0 || y >= height as isize {
             return row.fill(0.0);
         }
         let pixels = &self.x[(image * height + y as usize) * width * c..][..width * c];
-        let left = if self.geometry == Conv::Down { 0 } else { c };
+        let left = if self.geometry == Conv::Down { 0 } else { words };
         row[..left].fill(0.0);
         if self.geometry == Conv::Up {
             for (x, pixel) in pixels.chunks_exact(c).enumerate() {
-                widen(l, pixel, &mut row[left + 2 * x * c..]);
-                widen(l, pixel, &mut row[left + (2 * x + 1) * c..]);
+                T::arrange(l, pixel, &mut row[left + 2 * x * words..]);
+                T::arrange(l, pixel, &mut row[left + (2 * x + 1) * words..]);
             }
-            row[left + 2 * width * c..].fill(0.0);
+            row[left + 2 * width * words..].fill(0.0);
+        } else if c.is_multiple_of(2) {
+            T::arrange(l, pixels, &mut row[left..]); // no pixel ends within a pair
+            row[left + width * words..].fill(0.0);
         } else {
-            widen(l, pixels, &mut row[left..]);
-            row[left + width * c..].fill(0.0);
+            for (pixel, row) in pixels.chunks_exact(c).zip(row[left..].chunks_exact_mut(words)) {
+                T::arrange(l, pixel, row);
+            }
+            row[left + width * words..].fill(0.0);
         }
     }
 }
@@ -150,7 +158,7 @@ struct Task<'a, T> {
     lines: Range<usize>, // over all images
     panels: Range<usize>,
     block: usize,     // lines at a time
-    a: &'a mut [f32], // [sources, padded, channels]
+    a: &'a mut [f32], // [sources, padded, words]
     memory: &'a mut [f32],
 }
 
@@ -161,8 +169,8 @@ impl<T: Float> Kernel for Task<'_, T> {
     fn run<L: Lanes>(self, l: L) {
         let Task { image, product, lines, panels, block, a, memory } = self;
         let (height, width) = image.out;
-        let (c, row) = (image.channels, image.padded() * image.channels);
-        let stride = if image.geometry == Conv::Down { 2 * c } else { c };
+        let (words, row) = (image.words, image.padded() * image.words);
+        let stride = if image.geometry == Conv::Down { 2 * words } else { words };
         let mut first = lines.start;
         while first < lines.end {
             let (index, y) = (first / height, first % height);
@@ -176,7 +184,7 @@ impl<T: Float> Kernel for Task<'_, T> {
             for (i, start) in starts[..count * 9].iter_mut().enumerate() {
                 let (line, tap) = (i / 9, i % 9);
                 let source = (image.source(y + line, tap / 3) - low) as usize;
-                *start = a[source * row + tap % 3 * c..].as_ptr();
+                *start = a[source * row + tap % 3 * words..].as_ptr();
             }
             let starts = &starts[..count * 9];
             let block = Block { starts, stride, width, row: (index * height + y) * width };

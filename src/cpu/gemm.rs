@@ -2,9 +2,10 @@
 //!
 //! `out[r, j] = activation(Σ_tap Σ_i a[r, tap, i]·w[j, tap, i] + bias[j]) (+ residual[r, j])`
 //!
-//! Both operands are f32, or bf16 widened to f32 in this thread's scratch: A (copied or widened) once per
-//! block of rows, a panel of W (32 columns, a slice of the terms) once per block of A. Then the register
-//! tile of [`Rows::multiply`] does nothing but load, broadcast and fused multiply-add. A's rows lie a constant
+//! Both operands are words ([`Float`]): f32, pairs of bf16, or bf16 widened to f32 where there is no
+//! instruction for pairs. A is laid out so in this thread's scratch, once per block of rows; W is packed
+//! so, or is widened, a panel (32 columns, a slice of the terms) once per block of A. Then the register
+//! tile of [`Rows::multiply`] does nothing but load, broadcast and multiply-add. A's rows lie a constant
 //! stride apart, from one start per line and tap: a linear layer is one line with one tap, and a
 //! convolution's nine starts point into the same padded image rows.
 //!
@@ -12,8 +13,9 @@
 //! the chain of its slices: where they end depends on the weight's shape alone, not on tile or partition. It is
 //! rounded once, at the store. Short chains are what keeps a long f32 sum near the exact one.
 
+use super::float::Float;
 use super::math;
-use super::memory::{Float, View, ViewMut};
+use super::memory::{View, ViewMut};
 use super::pack::{PANEL, Packed};
 use super::simd::{Kernel, LANES, Lanes};
 use crate::device::{Activation, GATE};
@@ -35,7 +37,7 @@ pub(super) struct Product<'a> {
     pub(super) residual: Option<View<'a>>,
 }
 
-/// Widened rows of A: `lines` of `width` rows each.
+/// Rows of A, as words: `lines` of `width` rows each.
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a> {
     /// `[lines, taps]`: each line's first row.
@@ -54,15 +56,23 @@ impl Product<'_> {
         2 * rows * self.weight.n * self.weight.k * self.weight.taps
     }
 
+    /// A slice is some whole taps, or a part of one: how many, and how many terms of each.
+    #[inline(always)]
+    fn slice(&self) -> (usize, usize) {
+        let Packed { taps, k, .. } = *self.weight;
+        ((TERMS / k).clamp(1, taps), k.min(TERMS))
+    }
+
     /// f32 of scratch that a block of `rows` rows needs beside A.
     pub(super) fn scratch(&self, rows: usize) -> usize {
-        PANEL * (rows + TERMS.min(self.weight.taps * self.weight.k))
+        let (taps, length) = self.slice();
+        PANEL * (rows + taps * length.next_multiple_of(2))
     }
 
     /// A block of output rows, columns of `panels`; `T` is what the weights are stored as.
     ///
     /// # Safety
-    /// `k` floats are readable at every row of A. The output rows lie in `out` (and `residual`), and
+    /// The words of `k` terms are readable at every row of A. The output rows lie in `out` (and `residual`), and
     /// no other task uses those columns of them.
     #[inline(always)]
     pub(super) unsafe fn block<L: Lanes, T: Float>(
@@ -72,21 +82,21 @@ impl Product<'_> {
         panels: Range<usize>,
         scratch: &mut [f32],
     ) {
-        let Packed { taps, k, .. } = *self.weight;
+        let Packed { taps, k, words, .. } = *self.weight;
         let lines = a.starts.len() / taps;
         let rows = lines * a.width;
         let (sums, w) = scratch.split_at_mut(rows * PANEL);
-        // A slice is some whole taps, or a part of one.
-        let (step, length) = ((TERMS / k).clamp(1, taps), k.min(TERMS));
+        let (step, length) = self.slice();
         for panel in panels {
             let width = self.weight.width(panel);
-            let weights = self.weight.panels_from::<T>(panel);
+            let weights = self.weight.panels_from(panel);
             for tap in (0..taps).step_by(step) {
                 for i in (0..k).step_by(length) {
                     let (taps_here, length) = (step.min(taps - tap), length.min(k - i));
-                    let terms = (tap * k + i)..(tap * k + i + taps_here * length);
-                    let (this, rest) = weights[terms.start * width..].split_at(terms.len() * width);
-                    let w = T::widened(l, this, w);
+                    let first = tap * words + i / T::PACKED;
+                    let count = taps_here * length.div_ceil(T::PACKED);
+                    let (this, rest) = weights[first * width..].split_at(count * width);
+                    let w = T::unpack(l, this, width, w);
                     let ahead = &rest[..rest.len().min(this.len())];
                     let ahead: &[u8] = bytemuck::cast_slice(ahead);
                     for (line, starts) in a.starts.chunks_exact(taps).enumerate() {
@@ -95,14 +105,14 @@ impl Product<'_> {
                         let starts = &starts[tap..tap + taps_here];
                         let a = Rows {
                             starts,
-                            offset: i,
+                            offset: T::words(i, L::PAIRS),
                             stride: a.stride,
                             step: 1,
                             rows: a.width,
-                            k: length,
+                            words: T::words(length, L::PAIRS),
                             ahead,
                         };
-                        let start = if terms.start == 0 { Start::Zero } else { Start::Sums };
+                        let start = if first == 0 { Start::Zero } else { Start::Sums };
                         let sums = &mut sums[line * PANEL..];
                         // SAFETY: the caller's.
                         unsafe { a.multiply::<L, T>(l, (w, width), (sums, PANEL), width, start) };
@@ -196,7 +206,7 @@ pub(super) enum Start<'a> {
     Scaled(&'a [f32]),
 }
 
-/// Rows of A: `k` terms, `step` apart, from each of `starts[..] + offset + r*stride`.
+/// Rows of A: words, `step` apart, from each of `starts[..] + offset + r*stride`.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub(super) starts: &'a [*const f32], // per tap
@@ -204,14 +214,14 @@ pub(super) struct Rows<'a> {
     pub(super) stride: usize,
     pub(super) step: usize,
     pub(super) rows: usize,
-    pub(super) k: usize,
+    pub(super) words: usize, // of a tap
     /// What will be read next, to be fetched from memory meanwhile.
     pub(super) ahead: &'a [u8],
 }
 
 impl Rows<'_> {
-    /// `out (+)= a·b`: b `[taps*k, columns]` and out `[rows, columns]` with their row strides,
-    /// `columns` whole vectors. `T` is what both operands came from.
+    /// `out (+)= a·b`: b `[taps*words, columns]` and out `[rows, columns]` with their row strides,
+    /// `columns` whole vectors. `T` is what the words of both operands mean.
     ///
     /// # Safety
     /// A's rows are readable.
@@ -224,9 +234,9 @@ impl Rows<'_> {
         columns: usize,
         start: Start<'_>,
     ) {
-        let terms = self.starts.len() * self.k;
-        assert!(columns.is_multiple_of(LANES) && terms > 0 && self.rows > 0);
-        assert!(b.0.len() >= (terms - 1) * b.1 + columns);
+        let words = self.starts.len() * self.words;
+        assert!(columns.is_multiple_of(LANES) && words > 0 && self.rows > 0);
+        assert!(b.0.len() >= (words - 1) * b.1 + columns);
         assert!(out.0.len() >= (self.rows - 1) * out.1 + columns);
         // Heights differ by at most one: no tile is left with a row or two.
         let tiles = self.rows.div_ceil(L::ROWS);
@@ -300,9 +310,9 @@ impl<T: Float, const R: usize, const V: usize> Kernel for Tile<'_, T, R, V> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Tile { a: &Rows { starts, offset, stride, step, k, ahead, .. }, start, .. } = self;
+        let Tile { a: &Rows { starts, offset, stride, step, words, ahead, .. }, start, .. } = self;
         // Spread evenly: a burst of fetches would block the loads of the sums.
-        let pace = ahead.len().div_ceil(starts.len() * k);
+        let pace = ahead.len().div_ceil(starts.len() * words);
         let mut ahead = ahead.as_ptr();
         let ((mut b, b_stride), (out, out_stride)) = (self.b, self.out);
         let mut sums = [[l.splat(0.0); V]; R];
@@ -315,7 +325,7 @@ impl<T: Float, const R: usize, const V: usize> Kernel for Tile<'_, T, R, V> {
                 for (i, a) in a.iter_mut().enumerate().take(R.div_ceil(3)) {
                     *a = std::hint::black_box(a.add(3 * i * stride));
                 }
-                for _ in 0..k {
+                for _ in 0..words {
                     let mut w = [l.load(b); V];
                     for (v, w) in w.iter_mut().enumerate().skip(1) {
                         *w = l.load(b.add(v * LANES));
@@ -323,7 +333,7 @@ impl<T: Float, const R: usize, const V: usize> Kernel for Tile<'_, T, R, V> {
                     for (r, sums) in sums.iter_mut().enumerate() {
                         let x = l.splat(*a[r / 3].add(r % 3 * stride));
                         for (sum, w) in sums.iter_mut().zip(w) {
-                            *sum = if T::EXACT { l.dot(x, w, *sum) } else { l.mul_add(x, w, *sum) };
+                            *sum = T::step(l, x, w, *sum);
                         }
                     }
                     // Keeps the loads of different steps apart: gathered, they spill the sums.
@@ -355,20 +365,6 @@ impl<T: Float, const R: usize, const V: usize> Kernel for Tile<'_, T, R, V> {
     }
 }
 
-/// `x` in f32, to the start of `out`.
-#[inline(always)]
-pub(super) fn widen<L: Lanes, T: Float>(l: L, x: &[T], out: &mut [f32]) {
-    assert!(x.len() <= out.len());
-    for i in (0..x.len()).step_by(LANES) {
-        let n = x.len() - i;
-        // SAFETY: within both slices.
-        unsafe {
-            let v = T::load_first(l, x.as_ptr().add(i), n);
-            l.store_first(out.as_mut_ptr().add(i), n, v);
-        }
-    }
-}
-
 /// How many parts of a product of `flops` to make: a thread is worth calling for 2^20 of them
 /// (10 µs); more parts than threads even out what else the cores do, from 2^25 (200 µs) a part.
 fn tasks(threads: usize, flops: usize) -> usize {
@@ -381,7 +377,7 @@ fn tasks(threads: usize, flops: usize) -> usize {
 /// Into how many parts to cut `rows` and `panels` of a linear layer for `threads` threads.
 ///
 /// By rows, while a part has `ENOUGH` of them: a thread then goes on, verb after verb, with what it
-/// wrote itself, which is worth more than the weights that both widen (128 rows on two cores: 249
+/// wrote itself, which is worth more than the weights that both read (128 rows on two cores: 249
 /// GFLOP/s by rows, 210 by squares).
 pub(super) fn grid(threads: usize, flops: usize, rows: usize, panels: usize) -> (usize, usize) {
     const ENOUGH: usize = 24;
@@ -392,7 +388,7 @@ pub(super) fn grid(threads: usize, flops: usize, rows: usize, panels: usize) -> 
 }
 
 /// Into how many parts to cut `rows` (at most `most`) and `panels`, as squarely as can be: every
-/// part widens its rows of A and columns of W, at the cost of five products each.
+/// part lays out its rows of A and columns of W, at the cost of five products each.
 pub(super) fn square_grid(
     threads: usize,
     flops: usize,

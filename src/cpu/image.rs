@@ -1,8 +1,9 @@
 //! `load_rgb8` and `to_rgb8`, the pixel formats at the edges of the VQ model, and `to_bf16` within it.
 
 use super::Cpu;
+use super::float::Float;
 use super::gemm::part;
-use super::memory::{Buffer, Float, Parts, View, ViewMut};
+use super::memory::{Buffer, Parts, View, ViewMut};
 use super::simd::{Kernel, LANES, Lanes};
 use crate::tensor::{DType, Tensor};
 use half::bf16;

@@ -1,8 +1,9 @@
-//! `linear` and `linear_add`: blocks of input rows, copied or widened once, against all panels.
+//! `linear` and `linear_add`: blocks of input rows, laid out as words once, against all panels.
 
 use super::Cpu;
-use super::gemm::{Block, Product, grid, part, widen};
-use super::memory::{Buffer, Float, scratch};
+use super::float::Float;
+use super::gemm::{Block, Product, grid, part};
+use super::memory::{Buffer, scratch};
 use super::pack::Packed;
 use super::simd::{Kernel, LANES, Lanes};
 use crate::device::Activation;
@@ -10,7 +11,7 @@ use crate::tensor::{DType, Matrix, Tensor};
 use half::bf16;
 use std::ops::Range;
 
-/// f32 of A at a time: half of a 2 MiB L2 cache, beside the weights that stream through.
+/// Words of A at a time: half of a 1 MiB L2 cache, beside the weights that stream through.
 const BLOCK: usize = 1 << 17;
 
 /// [`crate::device::Device::linear`].
@@ -55,14 +56,14 @@ pub(super) fn multiply(cpu: &Cpu, product: Product<'_>, x: &Tensor<Buffer>, rows
 }
 
 fn multiply_of<T: Float>(cpu: &Cpu, product: Product<'_>, x: &[T], rows: usize) {
-    let k = product.weight.k;
+    let words = T::words(product.weight.k, cpu.level.pairs());
     let panels = product.weight.panels();
     let (down, across) = grid(cpu.threads(), product.flops(rows), rows, panels);
     cpu.parallel(down * across, |task| {
         let rows = part(rows, down, task / across);
         let panels = part(panels, across, task % across);
-        let block = (BLOCK / k).max(48).min(rows.len());
-        let size = block * stride(k);
+        let block = (BLOCK / words).max(48).min(rows.len());
+        let size = block * stride(words);
         scratch(size + product.scratch(block), |memory| {
             let (a, memory) = memory.split_at_mut(size);
             cpu.level.run(Task { product, x, rows, panels, a, memory });
@@ -70,10 +71,10 @@ fn multiply_of<T: Float>(cpu: &Cpu, product: Product<'_>, x: &[T], rows: usize) 
     });
 }
 
-/// f32 from one row in scratch to the next: not a power of two, or a tile's rows would share a cache
+/// Words from one row in scratch to the next: not a power of two, or a tile's rows would share a cache
 /// set.
-fn stride(k: usize) -> usize {
-    k.next_multiple_of(LANES) + LANES
+fn stride(words: usize) -> usize {
+    words.next_multiple_of(LANES) + LANES
 }
 
 /// Some rows by some panels.
@@ -92,12 +93,13 @@ impl<T: Float> Kernel for Task<'_, T> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Task { product, x, rows, panels, a, memory } = self;
-        let (k, stride) = (product.weight.k, stride(product.weight.k));
+        let k = product.weight.k;
+        let stride = stride(T::words(k, L::PAIRS));
         let block = a.len() / stride;
         for row in rows.clone().step_by(block.max(1)) {
             let width = block.min(rows.end - row);
             for (x, a) in x[row * k..(row + width) * k].chunks_exact(k).zip(a.chunks_mut(stride)) {
-                widen(l, x, a);
+                T::arrange(l, x, a);
             }
             let block = Block { starts: &[a.as_ptr()], stride, width, row };
             // SAFETY: `a` holds these rows; tasks share no row and panel.

@@ -100,59 +100,6 @@ impl Tensor<Buffer> {
     }
 }
 
-/// What the operands of a product are stored as.
-pub(super) trait Float: Element + Send + Sync {
-    /// Whether a product of two is exact in f32.
-    const EXACT: bool;
-
-    /// Elements `p[..min(n, 16)]`, widened; lanes past `n` are zero.
-    ///
-    /// # Safety
-    /// They are readable.
-    unsafe fn load_first<L: Lanes>(l: L, p: *const Self, n: usize) -> L::F32;
-
-    /// `x` as f32: itself, or widened to the start of `scratch`.
-    fn widened<'a, L: Lanes>(l: L, x: &'a [Self], scratch: &'a mut [f32]) -> &'a [f32];
-
-    /// `x`, rounded to nearest, ties to even.
-    fn round(x: f32) -> Self;
-}
-
-impl Float for bf16 {
-    const EXACT: bool = true;
-
-    #[inline(always)]
-    unsafe fn load_first<L: Lanes>(l: L, p: *const bf16, n: usize) -> L::F32 {
-        unsafe { l.load_bf16_first(p, n) }
-    }
-    #[inline(always)]
-    fn widened<'a, L: Lanes>(l: L, x: &'a [bf16], scratch: &'a mut [f32]) -> &'a [f32] {
-        super::gemm::widen(l, x, scratch);
-        scratch
-    }
-    #[inline(always)]
-    fn round(x: f32) -> bf16 {
-        bf16::from_f32(x)
-    }
-}
-
-impl Float for f32 {
-    const EXACT: bool = false;
-
-    #[inline(always)]
-    unsafe fn load_first<L: Lanes>(l: L, p: *const f32, n: usize) -> L::F32 {
-        unsafe { l.load_first(p, n) }
-    }
-    #[inline(always)]
-    fn widened<'a, L: Lanes>(_: L, x: &'a [f32], _: &'a mut [f32]) -> &'a [f32] {
-        x
-    }
-    #[inline(always)]
-    fn round(x: f32) -> f32 {
-        x
-    }
-}
-
 /// An f32 or bf16 tensor seen as f32 lanes.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {

@@ -2,12 +2,14 @@
 //!
 //! Results do not depend on the number of threads, on the SIMD level, or on the optimisation level:
 //! work is divided over outputs only, and every output is computed by the same sequence of IEEE 754
-//! operations (`simd.rs` says how).
+//! operations (`simd.rs` says how). One exception: in products of bf16, AVX512-BF16 takes denormal factors
+//! and sums for zero ([`Simd::pairs`]).
 
 mod attention;
 mod codebook;
 mod conv;
 mod embed;
+mod float;
 mod gemm;
 mod image;
 mod linear;
@@ -59,6 +61,11 @@ impl Cpu {
         let pool = pool::Pool::new(threads - 1)
             .map_err(|e| problem(format!("{threads} threads could not be started: {e}")))?;
         Ok(Cpu { pool, level })
+    }
+
+    /// The instructions in use.
+    pub fn simd(&self) -> Simd {
+        self.level
     }
 
     /// Threads at work, the caller's among them.

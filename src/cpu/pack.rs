@@ -1,24 +1,29 @@
 //! Weights in the order the matrix product streams them.
 
-use super::memory::{Buffer, Float};
+use super::float::Float;
+use super::memory::Buffer;
 use super::simd::LANES;
 use crate::device::HostMatrix;
 use crate::error::Result;
 use crate::tensor::Floats;
+use half::bf16;
 
 /// Output columns of a panel.
 pub(super) const PANEL: usize = 2 * LANES;
 
-/// A weight matrix `[n, taps, k]` as panels of 32 output columns: `[n/32][taps*k][32]`, zero
-/// beyond `n`. The last panel has 16 columns where those suffice.
+/// A weight matrix `[n, taps, k]` as panels of 32 output columns: `[n/32][taps*words][32]`, zero
+/// beyond `n`. A word is an f32 term or two bf16 terms ([`Float::pack`]). The last panel has 16 columns
+/// where those suffice.
 #[derive(Debug)]
 pub struct Packed {
-    panels: Buffer,
+    panels: Buffer,       // u32
     bias: Option<Buffer>, // f32 [n], zero-padded to whole vectors
     /// Output columns.
     pub(super) n: usize,
     /// Input channels of one tap.
     pub(super) k: usize,
+    /// Words of one tap.
+    pub(super) words: usize,
     /// Filter taps.
     pub(super) taps: usize,
 }
@@ -29,8 +34,12 @@ impl Packed {
         let HostMatrix { weight, bias, rows: n, cols: k, taps } = matrix;
         let (n, k, taps) = (*n, *k, *taps);
         let columns = n.next_multiple_of(LANES);
-        let panels = Buffer::zeroed(columns * taps * k * weight.dtype().size())?;
-        let mut packed = Packed { panels, bias: None, n, k, taps };
+        let words = match weight {
+            Floats::F32(_) => k,
+            Floats::BF16(_) => k.div_ceil(bf16::PACKED),
+        };
+        let panels = Buffer::zeroed(columns * taps * words * size_of::<u32>())?;
+        let mut packed = Packed { panels, bias: None, n, k, words, taps };
         match weight {
             Floats::F32(weight) => packed.fill(weight),
             Floats::BF16(weight) => packed.fill(weight),
@@ -44,16 +53,16 @@ impl Packed {
     }
 
     fn fill<T: Float>(&mut self, weight: &[T]) {
-        let (n, terms) = (self.n, self.taps * self.k);
+        let (k, terms, words) = (self.k, self.taps * self.k, self.taps * self.words);
         for index in 0..self.panels() {
             let width = self.width(index);
-            let start = index * PANEL * terms;
-            let all: &mut [T] = bytemuck::cast_slice_mut(self.panels.bytes_mut());
-            let panel = &mut all[start..start + width * terms];
-            let rows = weight[start.min(n * terms)..].chunks_exact(terms).take(width);
+            let all: &mut [u32] = bytemuck::cast_slice_mut(self.panels.bytes_mut());
+            let panel = &mut all[index * PANEL * words..][..width * words];
+            let rows = weight[index * PANEL * terms..].chunks_exact(terms).take(width);
             for (column, row) in rows.enumerate() {
-                for (&w, lanes) in row.iter().zip(panel.chunks_exact_mut(width)) {
-                    lanes[column] = w;
+                let packed = row.chunks_exact(k).flat_map(|tap| tap.chunks(T::PACKED));
+                for (terms, lanes) in packed.zip(panel.chunks_exact_mut(width)) {
+                    lanes[column] = T::pack(terms);
                 }
             }
         }
@@ -69,9 +78,9 @@ impl Packed {
         (self.n - panel * PANEL).next_multiple_of(LANES).min(PANEL)
     }
 
-    /// A panel, `[taps*k, width]`, and what follows it.
-    pub(super) fn panels_from<T: Float>(&self, panel: usize) -> &[T] {
-        &self.panels.as_slice()[panel * PANEL * self.taps * self.k..]
+    /// A panel, `[taps*words, width]`, and what follows it.
+    pub(super) fn panels_from(&self, panel: usize) -> &[u32] {
+        &self.panels.as_slice()[panel * PANEL * self.taps * self.words..]
     }
 
     /// The bias, padded to whole vectors.

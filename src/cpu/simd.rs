@@ -3,7 +3,8 @@
 //! A verb's inner loop is a [`Kernel`]: ordinary generic code over [`Lanes`]. [`Simd::run`] compiles
 //! it once per level, with that level's instructions enabled. Every lane operation is one IEEE 754
 //! operation (`mul_add` is one rounding, nothing else is ever contracted) and [`Lanes::sum`] adds in
-//! one fixed order, so a kernel gives the same bits on every level, in debug and in release.
+//! one fixed order, so a kernel gives the same bits on every level, in debug and in release. One
+//! instruction is apart: `vdpbf16ps` ([`Lanes::dot_pairs`]), which takes denormals for zero.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -24,14 +25,18 @@ pub enum Simd {
     /// AVX2 and FMA: a vector is two registers.
     Avx2,
     /// AVX-512 F, BW, VL and DQ: a vector is one register.
-    ///
-    /// AVX512-BF16 is not used: `vdpbf16ps` starts every other cycle on the Intel cores that have
-    /// it, half the rate at which their two FMA units finish the same sum from f32 operands.
     Avx512,
+    /// The same, and AVX512-BF16 for products of bf16: `vdpbf16ps` adds two products to each of
+    /// sixteen sums.
+    Avx512Bf16,
 }
 
 impl Simd {
     /// The levels this machine can run, slowest first.
+    ///
+    /// `vdpbf16ps` starts as often as an FMA on AMD's cores, and does the work of two. On the Intel cores
+    /// that have it, it starts every other cycle, half the rate at which their two FMA units finish the same
+    /// sum from f32 operands. Taken from the vendor and not from a clock, so that a machine always chooses alike.
     pub fn available() -> Vec<Simd> {
         let mut levels = vec![Simd::Portable];
         #[cfg(target_arch = "x86_64")]
@@ -45,6 +50,10 @@ impl Simd {
                 && is_x86_feature_detected!("avx512dq")
             {
                 levels.push(Simd::Avx512);
+                if is_x86_feature_detected!("avx512bf16") {
+                    let last = if is_amd() { levels.len() } else { levels.len() - 1 };
+                    levels.insert(last, Simd::Avx512Bf16);
+                }
             }
         }
         levels
@@ -56,7 +65,14 @@ impl Simd {
             Simd::Portable => "portable",
             Simd::Avx2 => "AVX2",
             Simd::Avx512 => "AVX-512",
+            Simd::Avx512Bf16 => "AVX-512 BF16",
         }
+    }
+
+    /// Whether bf16 is multiplied in pairs, by `vdpbf16ps`. Of all levels that do, and of all that do not, the
+    /// results are the same to the bit; of these and those, but for denormal numbers in a product of bf16.
+    pub fn pairs(self) -> bool {
+        self == Simd::Avx512Bf16
     }
 
     /// Runs a kernel with this level's instructions. `Cpu` holds only available levels.
@@ -68,6 +84,8 @@ impl Simd {
             Simd::Avx2 => unsafe { run_avx2(kernel) },
             #[cfg(target_arch = "x86_64")]
             Simd::Avx512 => unsafe { run_avx512(kernel) },
+            #[cfg(target_arch = "x86_64")]
+            Simd::Avx512Bf16 => unsafe { run_avx512_bf16(kernel) },
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("an x86 level on another architecture"),
         }
@@ -85,7 +103,21 @@ unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
 unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run(unsafe { avx512::Avx512::assume() })
+    kernel.run(unsafe { avx512::Avx512::<false>::assume() })
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")]
+unsafe fn run_avx512_bf16<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(unsafe { avx512::Avx512::<true>::assume() })
+}
+
+/// Whether this is one of AMD's processors.
+#[cfg(target_arch = "x86_64")]
+fn is_amd() -> bool {
+    let id = std::arch::x86_64::__cpuid(0);
+    [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes).as_flattened() == b"AuthenticAMD"
 }
 
 /// A loop to be compiled for every level. `run` and all it calls must be `#[inline(always)]`:
@@ -106,6 +138,8 @@ pub(super) trait Lanes: Copy {
     const ROWS: usize;
     /// Columns of it, in vectors.
     const VECTORS: usize;
+    /// Whether there is [`Lanes::dot_pairs`].
+    const PAIRS: bool = false;
 
     /// Runs a kernel as a function of its own, with all registers to itself.
     fn call<K: Kernel>(self, kernel: K) -> K::Output;
@@ -149,6 +183,13 @@ pub(super) trait Lanes: Copy {
     #[inline(always)]
     fn dot(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
         self.mul_add(a, b, c)
+    }
+    /// Each lane of a and b is two bf16: the product of the upper halves is added to c, then that of
+    /// the lower ones, each with one rounding. Denormals, before and after, count as zero. Only where
+    /// [`Lanes::PAIRS`].
+    #[inline(always)]
+    fn dot_pairs(self, _: Self::F32, _: Self::F32, _: Self::F32) -> Self::F32 {
+        unreachable!("no pairs at this level")
     }
     /// `if a > b {a} else {b}`: `b` where either is NaN.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;

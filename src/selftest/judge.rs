@@ -24,7 +24,8 @@ pub struct Judge<'a, D> {
     pub device: &'a D,
     /// How it adds.
     pub sums: Sums,
-    cpus: &'a [Cpu],
+    /// Those that must agree to the bit.
+    pub(super) cpus: Vec<&'a Cpu>,
     /// Only small cases that the device knows.
     pub(super) small: bool,
     pub(super) outcome: Outcome,
@@ -50,6 +51,7 @@ pub(super) use everywhere;
 impl<'a, D: Device> Judge<'a, D> {
     pub(super) fn new(device: &'a D, sums: Sums, cpus: &'a [Cpu]) -> Self {
         assert!(!cpus.is_empty(), "a judge needs a CPU twin");
+        let cpus = cpus.iter().collect();
         Judge { device, sums, cpus, small: false, outcome: Outcome::default() }
     }
 
@@ -79,7 +81,7 @@ impl<'a, D: Device> Judge<'a, D> {
         run: impl Fn(&Cpu) -> Checked<Vec<T>>,
     ) -> Checked<Vec<T>> {
         self.outcome.cases += 1;
-        on_cpus(self.cpus, case, run)
+        on_cpus(self.cpus.iter().copied(), case, run)
     }
 
     /// The tolerance rule. An element may be off the f64 judge by twice the largest error of a naive
@@ -150,19 +152,21 @@ impl<'a, D: Device> Judge<'a, D> {
 pub const NAMES: [&str; 2] = ["CPU", "device"];
 
 /// Runs a case on every CPU; all results must agree to the bit.
-pub fn on_cpus<T: PartialEq + Debug>(
-    cpus: &[Cpu],
+pub fn on_cpus<'a, T: PartialEq + Debug>(
+    cpus: impl IntoIterator<Item = &'a Cpu>,
     case: impl Debug,
     run: impl Fn(&Cpu) -> Checked<Vec<T>>,
 ) -> Checked<Vec<T>> {
-    let first = run(&cpus[0])?;
-    for device in &cpus[1..] {
+    let mut cpus = cpus.into_iter();
+    let one = cpus.next().expect("a judge needs a CPU twin");
+    let first = run(one)?;
+    for device in cpus {
         let other = run(device)?;
         if let Some(i) = (0..first.len()).find(|&i| first[i] != other[i]) {
             return Err(format!(
                 "{case:?}: element {i} is {:?} on {}, {:?} on {}",
                 first[i],
-                cpus[0].describe(),
+                one.describe(),
                 other[i],
                 device.describe()
             )

@@ -1,4 +1,9 @@
-//! The bits themselves: the same on every machine, in debug and in release.
+//! The bits themselves: the same on every machine, on any number of threads, on every SIMD level, in debug and
+//! in release.
+//!
+//! On AVX512-BF16 that holds where no factor and no sum of a product of bf16 is denormal: it takes those for
+//! zero ([`muse::cpu::Simd::pairs`]). The table of `linear` has a case where some are; there each kind of level
+//! agrees with itself.
 //!
 //! A change of one of these hashes is a change of what users get for a seed: say so in the changelog.
 

@@ -48,7 +48,7 @@ tests! {
 }
 
 tests! {
-    TESTED_ON_CPU, |name| agrees(&cpus()[0], Sums::Rounded, selftest::verbs_of_cpu(), name),
+    TESTED_ON_CPU, |name| agrees(&cpus()[0], Sums::of(&cpus()[0]), selftest::verbs_of_cpu(), name),
     layer_norm_kinds linear_activations linear_add_norm_kinds causal_attention modulate activate depthwise
     global_response_norm
 }

@@ -36,7 +36,8 @@ pub fn run(arguments: SelftestArgs) -> Result<()> {
         Some(gpu) => table(&gpu, Sums::TensorCores, &cpus, verbs(), &arguments.verbs),
         None => {
             let all = verbs().into_iter().chain(verbs_of_cpu()).collect();
-            table(&Cpu::new(None)?, Sums::Rounded, &cpus, all, &arguments.verbs)
+            let cpu = Cpu::new(None)?;
+            table(&cpu, Sums::of(&cpu), &cpus, all, &arguments.verbs)
         }
     }
 }

@@ -4,13 +4,13 @@ use super::{Kernel, Lanes};
 use half::bf16;
 use std::arch::x86_64::*;
 
-/// Proof that AVX-512 F, BW, VL and DQ exist.
+/// Proof that AVX-512 F, BW, VL and DQ exist, and BF16 where so marked.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const BF16: bool>(());
 
-impl Avx512 {
+impl<const BF16: bool> Avx512<BF16> {
     /// # Safety
-    /// The CPU has AVX-512 F, BW, VL and DQ.
+    /// The CPU has AVX-512 F, BW, VL and DQ (and BF16).
     #[inline(always)]
     pub(super) unsafe fn assume() -> Self {
         Avx512(())
@@ -18,16 +18,20 @@ impl Avx512 {
 }
 
 // SAFETY, for every method: `self` proves that the instructions exist; pointers are the caller's.
-impl Lanes for Avx512 {
+impl<const BF16: bool> Lanes for Avx512<BF16> {
     type F32 = __m512;
 
     // 24 sums, two columns of weights and a broadcast: 27 of 32 registers. 13 rows spill.
     const ROWS: usize = 12;
     const VECTORS: usize = 2;
+    const PAIRS: bool = BF16;
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        unsafe { super::run_avx512(kernel) }
+        match BF16 {
+            true => unsafe { super::run_avx512_bf16(kernel) },
+            false => unsafe { super::run_avx512(kernel) },
+        }
     }
     #[inline(always)]
     fn prefetch(self, p: *const u8) {
@@ -85,6 +89,15 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn dot_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        assert!(BF16);
+        // The same 512 bits, in a type that says bf16.
+        unsafe {
+            let [a, b] = [a, b].map(|v| std::mem::transmute::<__m512, __m512bh>(v));
+            _mm512_dpbf16_ps(c, a, b)
+        }
     }
     #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {
