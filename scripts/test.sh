@@ -2,6 +2,7 @@
 # Every test there is. Needs Rust, a C++ compiler and Python 3; installs what else it uses below target/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export CARGO_INCREMENTAL=0 # every crate is built once here: state for the next build would only take disk
 step() { printf '\n== %s (%s s)\n' "$1" "$SECONDS"; }
 
 step "the CUDA compiler, for the kernels and the simulator's fixtures"
