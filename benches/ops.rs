@@ -101,8 +101,7 @@ fn attention(criterion: &mut Criterion, device: &Cpu, name: &str) {
         let kv =
             device.upload(&values(2 * batch * keys * width), [batch * keys, 2 * width]).unwrap();
         let mut out = device.zeros(DType::BF16, [batch * queries, width]).unwrap();
-        let sizes =
-            Attention { batch, heads, head_dim, queries, keys, lengths: [keys; 2], causal: false };
+        let sizes = Attention::new(batch, [heads, head_dim], [queries, keys]);
         group.throughput(Throughput::Elements((4 * batch * queries * keys * width) as u64));
         group.bench_function(format!("{heads}x{head_dim}x{queries}x{keys}"), |b| {
             b.iter(|| {

@@ -36,6 +36,7 @@ fn config() -> TransformerConfig {
         text_size: TEXT[1],
         codebook_size: CODEBOOK,
         grid: [16, 16],
+        multi_axis: None,
         layer_norm_eps: 1e-6,
         coarse: None,
         decode: DecodeOptions {

@@ -220,17 +220,19 @@ __device__ __forceinline__ void project_and_attend(bf16* out, const bf16* x, con
 }
 
 // Keys, values and output of sequence blockIdx.y / heads, head blockIdx.y % heads; QUERIES: its queries, too.
-//   out [batch*queries, heads*head_dim] bf16, rounded once
-//   q [batch*queries, q_stride], k [batch*keys, k_stride], v [batch*keys, v_stride] bf16, from the column
-//   where the first head begins; the first `length0` or `length1` keys of a sequence exist, others are not read
+//   out [batch*queries, out_stride] bf16, rounded once
+//   q [batch*queries, q_stride], k [batch*keys, k_stride], v [batch*keys, v_stride] bf16, all from the column
+//   where the first head begins; the first `length0` keys of sequence 0 exist, `length1` of others; the rest is
+//   not read. `step` sequences take turns, row by row.
 #define OPERANDS                                                                                               \
     const unsigned int sequence = blockIdx.y / heads, head = blockIdx.y % heads;                               \
-    const unsigned int length = sequence ? length1 : length0, width = heads * head_dim;                        \
-    const size_t column = head * head_dim, query = static_cast<size_t>(sequence) * queries,                    \
-                 key = static_cast<size_t>(sequence) * keys;                                                   \
-    const Operand ks = {k + key * k_stride + column, k_stride}, vs = {v + key * v_stride + column, v_stride};  \
-    bf16* to = out + query * width + column;
-#define QUERIES const Operand qs = {q + query * q_stride + column, q_stride};
+    const unsigned int length = sequence ? length1 : length0;                                                  \
+    const size_t column = head * head_dim, turn = sequence % step, before = sequence - turn,                   \
+                 query = before * queries + turn, key = before * keys + turn;                                  \
+    const Operand ks = {k + key * k_stride + column, k_stride * step},                                         \
+                  vs = {v + key * v_stride + column, v_stride * step};                                         \
+    bf16* to = out + query * out_stride + column;
+#define QUERIES const Operand qs = {q + query * q_stride + column, q_stride * step};
 
 // Heads of up to D channels, a multiple of 8; operands aligned to 16 bytes, strides multiples of 8.
 // Grid (ceil(queries / (ATTENTION_ROWS * M * warps)), batch*heads), block 32 * warps, warps up to
@@ -238,11 +240,12 @@ __device__ __forceinline__ void project_and_attend(bf16* out, const bf16* x, con
 // enough: on some architectures ptxas would spill for the sake of more.
 #define ATTENTION(D, M)                                                                                        \
     extern "C" __global__ __launch_bounds__(32 * ATTENTION_WARPS, 1) void attention_##D##x##M(                 \
-        bf16* out, const bf16* q, const bf16* k, const bf16* v, unsigned int q_stride, unsigned int k_stride,  \
-        unsigned int v_stride, unsigned int heads, unsigned int head_dim, unsigned int queries,                \
-        unsigned int keys, unsigned int length0, unsigned int length1, float scale) {                          \
+        bf16* out, const bf16* q, const bf16* k, const bf16* v, unsigned int out_stride, unsigned int q_stride, \
+        unsigned int k_stride, unsigned int v_stride, unsigned int heads, unsigned int head_dim,               \
+        unsigned int queries, unsigned int keys, unsigned int length0, unsigned int length1,                   \
+        unsigned int step, float scale) {                                                                      \
         OPERANDS QUERIES                                                                                       \
-        attention<D, M>(to, qs, ks, vs, queries, length, head_dim, width, scale);                              \
+        attention<D, M>(to, qs, ks, vs, queries, length, head_dim, out_stride * step, scale);                  \
     }
 ATTENTION(32, 1)
 ATTENTION(32, 2)
@@ -264,10 +267,11 @@ ATTENTION(128, 1)
         bf16* out, const bf16* x, const bf16* w, const bf16* k, const bf16* v, unsigned int size,              \
         unsigned int k_stride, unsigned int v_stride, unsigned int heads, unsigned int queries,                \
         unsigned int keys, unsigned int length0, unsigned int length1, float scale) {                          \
-        constexpr unsigned int head_dim = D;                                                                   \
+        constexpr unsigned int head_dim = D, step = 1;                                                         \
+        const unsigned int out_stride = heads * D;                                                             \
         OPERANDS                                                                                               \
         const unsigned int first = blockIdx.x * PROJECT_ROWS, row = sequence * queries;                        \
-        const Place place = {row + first, row + queries, head * D, width, 0, 1};                               \
+        const Place place = {row + first, row + queries, head * D, out_stride, 0, 1};                          \
         project_and_attend<D>(to, x, w, size, place, ks, vs, first, queries, length, scale);                   \
     }
 PROJECT_AND_ATTEND(64)
@@ -277,18 +281,18 @@ PROJECT_AND_ATTEND(64)
 // Grid (ceil(queries / ATTENTION_PLAIN_WARPS), batch*heads, ceil(head_dim / 32)),
 // block 32 * ATTENTION_PLAIN_WARPS. Arguments as above.
 extern "C" __global__ __launch_bounds__(32 * ATTENTION_PLAIN_WARPS) void attention_plain(
-    bf16* out, const bf16* q, const bf16* k, const bf16* v, unsigned int q_stride, unsigned int k_stride,
-    unsigned int v_stride, unsigned int heads, unsigned int head_dim, unsigned int queries, unsigned int keys,
-    unsigned int length0, unsigned int length1, float scale) {
+    bf16* out, const bf16* q, const bf16* k, const bf16* v, unsigned int out_stride, unsigned int q_stride,
+    unsigned int k_stride, unsigned int v_stride, unsigned int heads, unsigned int head_dim, unsigned int queries,
+    unsigned int keys, unsigned int length0, unsigned int length1, unsigned int step, float scale) {
     take_turn();
     OPERANDS QUERIES
     const unsigned int lane = threadIdx.x % 32, row = blockIdx.x * ATTENTION_PLAIN_WARPS + threadIdx.x / 32;
     if (row >= queries) return;
-    const bf16* a = qs.data + static_cast<size_t>(row) * q_stride;  // [head_dim]
+    const bf16* a = qs.data + static_cast<size_t>(row) * qs.stride;  // [head_dim]
     const unsigned int c = blockIdx.z * 32 + lane;
     float largest = MINUS_INFINITY, total = 0.0f, sum = 0.0f;
     for (unsigned int j = 0; j < length; j++) {
-        const bf16* b = ks.data + static_cast<size_t>(j) * k_stride;  // [head_dim]
+        const bf16* b = ks.data + static_cast<size_t>(j) * ks.stride;  // [head_dim]
         float score = 0.0f;
         for (unsigned int i = lane; i < head_dim; i += 32) score += widen(a[i]) * widen(b[i]);
         score = warp_sum(score) * scale;
@@ -296,7 +300,7 @@ extern "C" __global__ __launch_bounds__(32 * ATTENTION_PLAIN_WARPS) void attenti
         const float shrink = exp2_approx(largest - next), p = exp2_approx(score - next);
         largest = next;
         total = total * shrink + p;
-        if (c < head_dim) sum = sum * shrink + p * widen(vs.data[static_cast<size_t>(j) * v_stride + c]);
+        if (c < head_dim) sum = sum * shrink + p * widen(vs.data[static_cast<size_t>(j) * vs.stride + c]);
     }
-    if (c < head_dim) to[static_cast<size_t>(row) * width + c] = rounded<bf16>(sum / total);
+    if (c < head_dim) to[static_cast<size_t>(row) * out_stride * step + c] = rounded<bf16>(sum / total);
 }

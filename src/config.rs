@@ -97,6 +97,10 @@ pub struct TransformerConfig {
     pub codebook_size: usize,
     /// Rows and columns of the token grid.
     pub grid: [usize; 2],
+    /// Rows and columns of a block of multi-axis self-attention: half of the heads attend within blocks, the
+    /// others across them. Without it all heads attend to the whole grid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multi_axis: Option<[usize; 2]>,
     /// Added to the variance in LayerNorm.
     pub layer_norm_eps: f32,
     /// The coarse grid that super-res refines.

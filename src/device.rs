@@ -11,11 +11,13 @@
 //! A fusion enters the trait as a provided method whose body composes existing verbs; a backend
 //! overrides it, and the default stays the override's reference.
 
+mod attention;
 mod norm;
 
 use crate::error::{Error, Result};
 pub use crate::tensor::Element;
 use crate::tensor::{DType, Floats, Matrix, Shape, Tensor};
+pub use attention::{Attention, Heads};
 pub use norm::{Depthwise, Modulation, Norm, NormKind, Normalize};
 
 /// Weights of a linear layer or a convolution as they lie in host memory, before packing.
@@ -65,41 +67,6 @@ pub const GATE: usize = 16;
 
 /// Added to the mean norm in [`Device::global_response_norm`].
 pub const RESPONSE_EPSILON: f32 = 1e-6;
-
-/// One operand of attention inside a wider row: columns `offset .. offset + heads*head_dim` of
-/// `tensor [batch*rows, stride]`.
-pub struct Heads<'a, B> {
-    /// Rows of floats.
-    pub tensor: &'a Tensor<B>,
-    /// First column.
-    pub offset: usize,
-}
-
-impl<B> Clone for Heads<'_, B> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<B> Copy for Heads<'_, B> {}
-
-/// Sizes of one attention call; softmax scale is `head_dim^-1/2`.
-#[derive(Clone, Copy, Debug)]
-pub struct Attention {
-    /// Sequences.
-    pub batch: usize,
-    /// Heads.
-    pub heads: usize,
-    /// Channels of a head.
-    pub head_dim: usize,
-    /// Query rows of one sequence.
-    pub queries: usize,
-    /// Key/value rows reserved for one sequence.
-    pub keys: usize,
-    /// Key/value rows of each sequence that exist: the key mask. Only `[..batch]` is read.
-    pub lengths: [usize; 2],
-    /// Whether query `i` sees only the keys `0..=i`; there are as many queries as keys then.
-    pub causal: bool,
-}
 
 /// Geometry of a convolution over NHWC images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -309,8 +276,8 @@ pub trait Device: Send + Sync {
 
     /// `out = softmax(q·kᵀ/√head_dim)·v` per sequence and head. Scores, sums and output are f32;
     /// probabilities too, or with bf16 operands bf16 for the product with v, and then their sum is of what
-    /// they became. out float `[b*queries, heads*head_dim]`; q float `[b*queries, …]`, k and v float
-    /// `[b*keys, …]`.
+    /// they became. out float `[b*queries, …]`, of which only the heads' columns are written; q float
+    /// `[b*queries, …]`, k and v float `[b*keys, …]`.
     fn attention(
         &self,
         out: &mut Tensor<Self::Buffer>,

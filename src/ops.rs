@@ -201,15 +201,13 @@ fn check_attention<B>(out: &Tensor<B>, [q, k, v]: [Heads<'_, B>; 3], sizes: Atte
         check!("attention", heads.offset + width <= heads.tensor.shape().last(), heads.tensor);
         check!("attention", heads.tensor.shape().rows() == sizes.batch * rows, heads.tensor);
     }
-    check!("attention", is_float(out) && out.shape().last() == width, out);
+    check!("attention", is_float(out) && sizes.column + width <= out.shape().last(), out);
     check!("attention", out.shape().rows() == sizes.batch * sizes.queries, out);
-    check!("attention", (1..=2).contains(&sizes.batch), out);
-    check!(
-        "attention",
-        sizes.lengths[..sizes.batch].iter().all(|&n| n >= 1 && n <= sizes.keys),
-        out
-    );
-    check!("attention", !sizes.causal || sizes.queries == sizes.keys, out);
+    let lengths = &sizes.lengths[..sizes.batch.min(2)];
+    check!("attention", lengths.iter().all(|&n| n >= 1 && n <= sizes.keys), out);
+    check!("attention", sizes.batch <= 2 || lengths == [sizes.keys; 2], out);
+    check!("attention", sizes.step > 0 && sizes.batch.is_multiple_of(sizes.step), out);
+    check!("attention", !sizes.causal && sizes.step == 1 || sizes.queries == sizes.keys, out);
 }
 
 /// [`Device::project_and_attend`].
@@ -224,6 +222,7 @@ pub fn project_and_attend<D: Device>(
 ) -> Result<()> {
     check_linear(queries, x, weight, Activation::None);
     check!("project_and_attend", queries.shape().last() == sizes.heads * sizes.head_dim, queries);
+    check!("project_and_attend", queries.shape() == out.shape() && sizes.step == 1, queries, out);
     check_attention(out, [Heads { tensor: queries, offset: 0 }, k, v], sizes);
     device.project_and_attend(out, queries, x, weight, [k, v], sizes)
 }

@@ -132,6 +132,22 @@ impl TransformerConfig {
         size(key, "codebook_size", self.codebook_size, 1 << 17)?;
         number(key, "layer_norm_eps", self.layer_norm_eps, 1e-20, 0.1)?;
         let positions = grid(key, self.grid)?;
+        if let Some(block) = self.multi_axis {
+            let name = path(key, "multi_axis");
+            let parts = self.grid.iter().zip(block).all(|(n, b)| b > 0 && n.is_multiple_of(b));
+            require!(
+                parts,
+                name,
+                "blocks of {block:?}; expected parts of the grid {:?}",
+                self.grid
+            );
+            let heads = self.num_heads;
+            require!(
+                heads.is_multiple_of(2),
+                name,
+                "half of {heads} heads; expected an even number"
+            );
+        }
         buffer(key, "an MLP", &[2, positions, self.mlp_size])?;
         buffer(key, "queries, keys and values", &[2, positions, 3, self.hidden_size])?;
         buffer(key, "logits", &[2, positions, self.codebook_size])?;

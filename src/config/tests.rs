@@ -31,6 +31,7 @@ fn whole() -> Value {
     let mut superres = transformer([16, 16], 512);
     superres["coarse"] =
         json!({"codebook_size": 1024, "grid": [8, 8], "num_layers": 2, "in_place": true});
+    superres["multi_axis"] = json!([4, 8]);
     json!({
         "format": "muse", "version": 1, "name": "demo",
         "text_encoder": {
@@ -166,6 +167,12 @@ fn values_that_cannot_be_used_name_their_key() {
             json!(1),
             "superres.coarse.codebook_size: 1, but base.codebook_size",
         ),
+        (
+            "/superres/multi_axis",
+            json!([4, 3]),
+            "superres.multi_axis: blocks of [4, 3]; expected parts of the grid [16, 16]",
+        ),
+        ("/superres/multi_axis", json!([0, 4]), "superres.multi_axis: blocks of [0, 4]"),
         ("/superres/coarse", Value::Null, "superres.coarse: missing"),
         ("/superres", Value::Null, "superres: missing"),
         ("/vq_superres", Value::Null, "vq_superres: missing"),

@@ -47,7 +47,8 @@ fn attention_of<T: Float>(
     v: Heads<'_, Buffer>,
     sizes: Attention,
 ) {
-    let Attention { batch, heads, head_dim, queries, keys, lengths, causal } = sizes;
+    let Attention { batch, heads, head_dim, queries, keys, lengths, causal, step, column } = sizes;
+    let stride = out.shape().last();
     let out = out.view_mut();
     let work = 4 * batch * heads * head_dim * queries * keys;
     let wanted = if work < 1 << 20 { 1 } else { 2 * cpu.threads() };
@@ -59,7 +60,7 @@ fn attention_of<T: Float>(
         let rows = part(queries, chunks, task % chunks);
         let width = head_dim.next_multiple_of(LANES);
         let padded = rows.len().next_multiple_of(QUERIES);
-        let sizes = [
+        let pieces = [
             head_dim.next_multiple_of(2) * padded,
             rows.len() * width,
             2 * padded,
@@ -67,16 +68,16 @@ fn attention_of<T: Float>(
             KEYS * width,
             KEYS * QUERIES,
         ];
-        scratch(sizes.iter().sum(), |memory| {
-            let [query, output, state, key, value, scores] = split(memory, sizes);
+        scratch(pieces.iter().sum(), |memory| {
+            let [query, output, state, key, value, scores] = split(memory, pieces);
             cpu.level.run(Head::<T> {
-                q: Operand::new(&q, sequence * queries, head, head_dim),
-                k: Operand::new(&k, sequence * keys, head, head_dim),
-                v: Operand::new(&v, sequence * keys, head, head_dim),
+                q: Operand::new(&q, sizes.first_row(sequence, queries), head, sizes),
+                k: Operand::new(&k, sizes.first_row(sequence, keys), head, sizes),
+                v: Operand::new(&v, sizes.first_row(sequence, keys), head, sizes),
                 out,
-                at: (sequence * queries * heads + head) * head_dim,
-                stride: heads * head_dim,
-                length: lengths[sequence],
+                at: sizes.first_row(sequence, queries) * stride + column + head * head_dim,
+                stride: step * stride,
+                length: lengths[sequence.min(1)],
                 causal,
                 rows,
                 width,
@@ -111,10 +112,11 @@ struct Operand<'a, T> {
 }
 
 impl<'a, T: Float> Operand<'a, T> {
-    fn new(heads: &Heads<'a, Buffer>, row: usize, head: usize, head_dim: usize) -> Self {
+    fn new(heads: &Heads<'a, Buffer>, row: usize, head: usize, sizes: Attention) -> Self {
+        let Attention { head_dim, step, .. } = sizes;
         let stride = heads.tensor.shape().last();
         let data = &heads.tensor.slice()[row * stride + heads.offset + head * head_dim..];
-        Operand { data, stride, head_dim }
+        Operand { data, stride: step * stride, head_dim }
     }
 
     #[inline(always)]

@@ -14,8 +14,9 @@ use crate::device::{Attention, Heads};
 use crate::error::Result;
 use crate::tensor::{Matrix, Tensor};
 
-/// out, q, k, v, q_stride, k_stride, v_stride, heads, head_dim, queries, keys, length0, length1, scale
-type Function = Kernel<(u64, u64, u64, u64, u32, u32, u32, u32, u32, u32, u32, u32, u32, f32)>;
+/// out, q, k, v, their strides, heads, head_dim, queries, keys, length0, length1, step, scale
+type Function =
+    Kernel<(u64, u64, u64, u64, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, f32)>;
 
 /// out, x, w, k, v, size, k_stride, v_stride, heads, queries, keys, length0, length1, scale
 type Projecting = Kernel<(u64, u64, u64, u64, u64, u32, u32, u32, u32, u32, u32, u32, u32, f32)>;
@@ -90,12 +91,14 @@ impl Kernels {
         v: Heads<'_, Buffer>,
         sizes: Attention,
     ) -> Launch {
-        let Attention { batch, heads, head_dim, queries, keys, lengths, .. } = sizes;
+        let Attention { batch, heads, head_dim, queries, keys, lengths, step, column, .. } = sizes;
+        let out = Heads { tensor: out, offset: column };
         let arguments = (
-            out.buffer.address(),
+            address(&out),
             address(&q),
             address(&k),
             address(&v),
+            stride(&out),
             stride(&q),
             stride(&k),
             stride(&v),
@@ -105,10 +108,11 @@ impl Kernels {
             keys as u32,
             lengths[0] as u32,
             lengths[1] as u32,
+            step as u32,
             scale(head_dim),
         );
         let of_batch = (batch * heads) as u32;
-        let fits = head_dim.is_multiple_of(8) && [q, k, v].iter().all(aligned);
+        let fits = head_dim.is_multiple_of(8) && [out, q, k, v].iter().all(aligned);
         let width = WIDTHS.iter().position(|&width| head_dim <= width as usize);
         let Some(index) = width.filter(|_| fits) else {
             let grid = [blocks(queries, ATTENTION_PLAIN_WARPS), of_batch, blocks(head_dim, 32)];
@@ -133,7 +137,7 @@ impl Kernels {
         [k, v]: [Heads<'_, Buffer>; 2],
         sizes: Attention,
     ) -> Option<Launch> {
-        let Attention { batch, heads, head_dim, queries, keys, lengths, causal } = sizes;
+        let Attention { batch, heads, head_dim, queries, keys, lengths, causal, .. } = sizes;
         let tile = TILES[plan::choose(batch * queries, weight.rows, self.multiprocessors)];
         let fits = head_dim == PROJECTED as usize
             && !weight.has_bias

@@ -83,6 +83,8 @@ pub struct Scratch<D: Device> {
     pub attended: Tensor<D::Buffer>,
     /// MLP activations, float `[rows, mlp]`.
     pub mlp: Tensor<D::Buffer>,
+    /// Blocks of a sequence, and rows of a block, where self-attention is multi-axis.
+    pub axes: Option<[usize; 2]>,
     width: Width,
 }
 
@@ -96,6 +98,7 @@ impl<D: Device> Scratch<D> {
             qkv: device.zeros(dtype, [rows, 3 * hidden])?,
             attended: device.zeros(dtype, [rows, hidden])?,
             mlp: device.zeros(dtype, [rows, width.mlp])?,
+            axes: None,
             width,
         })
     }
@@ -118,8 +121,7 @@ impl<D: Device> Scratch<D> {
     /// Sizes of an attention of these heads without a mask.
     pub fn attention(&self, batch: usize, queries: usize, keys: usize) -> Attention {
         let Width { hidden, heads, .. } = self.width;
-        let (head_dim, lengths) = (hidden / heads, [keys; 2]);
-        Attention { batch, heads, head_dim, queries, keys, lengths, causal: false }
+        Attention::new(batch, [heads, hidden / heads], [queries, keys])
     }
 }
 
@@ -160,8 +162,9 @@ impl<D: Device> SelfAttention<D> {
         })
     }
 
-    /// Attends within each of `batch` sequences of equal length. `next` is the norm that follows, `None`
-    /// where it does not follow at once.
+    /// Attends within each of `batch` sequences of equal length, or along the axes of each: half of the heads
+    /// within every block of rows, the others from row to row of the same place in every block (HiT, arXiv
+    /// 2106.07631, §3.2). `next` is the norm that follows, `None` where it does not follow at once.
     pub fn forward(
         &self,
         device: &D,
@@ -171,9 +174,21 @@ impl<D: Device> SelfAttention<D> {
     ) -> Result<()> {
         let (hidden, rows) = (s.width.hidden, s.x.shape().rows() / batch);
         ops::linear(device, &mut s.qkv, &s.normed, &self.qkv, Activation::None)?; // [batch*rows, 3*hidden]
-        let part = |i| Heads { tensor: &s.qkv, offset: i * hidden };
-        let sizes = s.attention(batch, rows, rows);
-        ops::attention(device, &mut s.attended, part(0), part(1), part(2), sizes)?; // [batch*rows, hidden]
+        let all = s.attention(batch, rows, rows);
+        let halves = s.axes.map(|[blocks, cells]| {
+            let half = |along, batch| Attention {
+                heads: all.heads / 2,
+                ..s.attention(batch, along, along)
+            };
+            let within = half(cells, batch * blocks);
+            let across = half(blocks, batch * cells);
+            [within, Attention { step: cells, column: hidden / 2, ..across }]
+        });
+        for &sizes in halves.as_ref().map_or(&[all][..], |halves| halves) {
+            let [q, k, v] =
+                [0, 1, 2].map(|i| Heads { tensor: &s.qkv, offset: i * hidden + sizes.column });
+            ops::attention(device, &mut s.attended, q, k, v, sizes)?; // [batch*rows, hidden]
+        }
         end(device, s, &self.out, next)
     }
 }

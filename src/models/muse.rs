@@ -2,7 +2,8 @@
 //! configurations of it: super-res has the coarse grid as a further input.
 //!
 //! One departure from the paper, named `coarse.in_place` in the config: the coarse states are also
-//! added to the fine positions they cover, through one projection per sub-position.
+//! added to the fine positions they cover, through one projection per sub-position. And `multi_axis`, which
+//! the paper has in super-res, is there for either.
 
 use super::MaskedModel;
 use super::layers::*;
@@ -46,11 +47,19 @@ struct Coarse<D: Device> {
     cells: usize,
 }
 
+/// The order of rows that multi-axis attention works in: block by block of the grid, and its way back.
+struct Axes<D: Device> {
+    to_blocks: Tensor<D::Buffer>, // u32 [positions]
+    back: Tensor<D::Buffer>,      // u32 [positions]
+    counts: [usize; 2],           // blocks, and positions of a block
+}
+
 /// A Muse transformer on one device.
 pub struct Muse<D: Device> {
     width: Width,
     codebook: usize,
     positions: usize,
+    axes: Option<Axes<D>>,
     token_embedding: Tensor<D::Buffer>, // float [codebook + 1, hidden]; the last row is [MASK]
     position_embedding: Tensor<D::Buffer>, // f32 [positions, hidden]
     text_projection: Matrix<D::Packed>, // [hidden, text_size]
@@ -87,6 +96,10 @@ impl<D: Device> Muse<D> {
             width,
             codebook,
             positions,
+            axes: config
+                .multi_axis
+                .map(|block| Axes::new(device, config.grid, block))
+                .transpose()?,
             token_embedding: w.table(device, "token_embedding.weight", [codebook + 1, hidden])?,
             position_embedding: position_embedding(device, w, "", positions, hidden)?,
             text_projection: linear(
@@ -173,11 +186,13 @@ impl<D: Device> Muse<D> {
         }
 
         let rows = batch * self.positions;
+        let mut scratch = Scratch::new(device, rows, self.width)?;
+        scratch.axes = self.axes.as_ref().map(|axes| axes.counts);
         Ok(Prepared {
             model: self,
             context,
             fixed,
-            scratch: Scratch::new(device, rows, self.width)?,
+            scratch,
             selected: device.zeros(DType::F32, [rows, hidden])?,
             logits: device.zeros(DType::F32, [rows, self.codebook])?,
         })
@@ -204,10 +219,12 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
         let Prepared { model, context, fixed, scratch: s, selected, logits } = self;
         let unknown = batch * masked.positions.shape().elements();
         s.set_rows(batch * model.positions);
-        selected.reshape([unknown, model.width.hidden]);
         logits.reshape([unknown, model.codebook]);
 
         ops::embed(device, &mut s.x, &masked.tokens, &model.token_embedding, Some(fixed))?; // [batch*positions, hidden]
+        if let Some(axes) = &model.axes {
+            reorder(device, s, selected, &axes.to_blocks)?;
+        }
         ops::layer_norm(device, &mut s.normed, &s.x, &model.blocks[0].attention.norm)?; // [batch*positions, hidden]
         for (i, (block, context)) in model.blocks.iter().zip(context).enumerate() {
             let after = model.blocks.get(i + 1);
@@ -215,6 +232,10 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
             block.attention.forward(device, s, batch, after.map(|_| cross.into()))?;
             if after.is_none() {
                 // From here on no row reads another, and only the masked positions' are asked for.
+                if let Some(axes) = &model.axes {
+                    reorder(device, s, selected, &axes.back)?;
+                }
+                selected.reshape([unknown, model.width.hidden]);
                 ops::select_rows(device, selected, &s.x, &masked.positions)?; // [batch*n, hidden]
                 mem::swap(&mut s.x, selected);
                 s.set_rows(unknown);
@@ -227,6 +248,36 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
         ops::linear(device, logits, &s.normed, &model.head, Activation::None)?; // [batch*n, codebook]
         Ok(logits)
     }
+}
+
+impl<D: Device> Axes<D> {
+    fn new(device: &D, grid: [usize; 2], block: [usize; 2]) -> Result<Self> {
+        let (positions, cells) = (grid[0] * grid[1], block[0] * block[1]);
+        let across = grid[1] / block[1];
+        let mut to_blocks = vec![0u32; positions];
+        let mut back = vec![0u32; positions];
+        for (position, row) in back.iter_mut().enumerate() {
+            let (y, x) = (position / grid[1], position % grid[1]);
+            let of = y / block[0] * across + x / block[1];
+            *row = (of * cells + y % block[0] * block[1] + x % block[1]) as u32;
+            to_blocks[*row as usize] = position as u32;
+        }
+        let [to_blocks, back] = [to_blocks, back].map(|order| device.upload(&order, [positions]));
+        Ok(Axes { to_blocks: to_blocks?, back: back?, counts: [positions / cells, cells] })
+    }
+}
+
+/// Takes the rows of every grid in another order, by way of `room`.
+fn reorder<D: Device>(
+    device: &D,
+    s: &mut Scratch<D>,
+    room: &mut Tensor<D::Buffer>,
+    order: &Tensor<D::Buffer>,
+) -> Result<()> {
+    room.reshape(*s.x.shape());
+    ops::select_rows(device, room, &s.x, order)?;
+    mem::swap(&mut s.x, room);
+    Ok(())
 }
 
 impl<D: Device> Coarse<D> {

@@ -14,8 +14,7 @@ struct Case {
 }
 
 fn case(batch: usize, heads: usize, head_dim: usize, queries: usize, keys: usize) -> Case {
-    let sizes =
-        Attention { batch, heads, head_dim, queries, keys, lengths: [keys; 2], causal: false };
+    let sizes = Attention::new(batch, [heads, head_dim], [queries, keys]);
     Case { sizes, together: queries == keys, scale: 1.0, dtype: DType::BF16 }
 }
 
@@ -48,6 +47,14 @@ fn cases() -> Vec<Case> {
         let mut masked = case(2, 2, 64, 20, 77);
         masked.sizes.lengths = lengths;
         cases.push(masked);
+    }
+    // Many sequences, one after another and taking turns: the axes of a grid in blocks.
+    for (batch, step, head_dim, rows) in
+        [(6, 1, 64, 20), (6, 3, 64, 20), (10, 5, 32, 65), (4, 2, 80, 17), (6, 3, 20, 9)]
+    {
+        let mut turns = case(batch, 2, head_dim, rows, rows);
+        turns.sizes.step = step;
+        cases.push(turns);
     }
     // A softmax that is all but a maximum, and one that is all but a mean.
     cases.push(Case { scale: 30.0, ..case(1, 2, 64, 29, 90) });
@@ -114,24 +121,33 @@ fn run<D: Device>(judge: &mut Judge<'_, D>, cases: Vec<Case>) -> Checked<()> {
             .collect();
 
         let got = everywhere!(judge, case, dtype, |device| {
-            let mut out = float_output(device, dtype, [batch * queries, width])?;
+            // Of more sequences than a guided image has, each half of the columns by itself.
+            let columns: &[usize] = if batch > 2 { &[0, width] } else { &[0] };
+            let mut out = float_output(device, dtype, [batch * queries, columns.len() * width])?;
             let y = &mut out.tensor;
-            if together {
-                let all = float_input(device, &packed, dtype, [batch * queries, 3 * width])?;
-                let [q, k, v] =
-                    [0, width, 2 * width].map(|offset| Heads { tensor: &all.tensor, offset });
-                ops::attention(device, y, q, k, v, sizes)?;
-            } else {
-                let q = float_input(device, &q, dtype, [batch * queries, width])?;
-                let k = float_input(device, &k, dtype, [batch * keys, width])?;
-                let v = float_input(device, &v, dtype, [batch * keys, width])?;
-                let [q, k, v] = [&q, &k, &v].map(|x| Heads { tensor: &x.tensor, offset: 0 });
-                ops::attention(device, y, q, k, v, sizes)?;
+            for &column in columns {
+                let sizes = Attention { column, ..sizes };
+                if together {
+                    let all = float_input(device, &packed, dtype, [batch * queries, 3 * width])?;
+                    let [q, k, v] =
+                        [0, width, 2 * width].map(|offset| Heads { tensor: &all.tensor, offset });
+                    ops::attention(device, y, q, k, v, sizes)?;
+                } else {
+                    let q = float_input(device, &q, dtype, [batch * queries, width])?;
+                    let k = float_input(device, &k, dtype, [batch * keys, width])?;
+                    let v = float_input(device, &v, dtype, [batch * keys, width])?;
+                    let [q, k, v] = [&q, &k, &v].map(|x| Heads { tensor: &x.tensor, offset: 0 });
+                    ops::attention(device, y, q, k, v, sizes)?;
+                }
             }
             bits(&out.floats(device)?)
         });
 
-        let (exactly, naive) = attended([&q, &q], &k, &v, sizes, dtype);
+        let (mut exactly, mut naive) = attended([&q, &q], &k, &v, sizes, dtype);
+        if batch > 2 {
+            exactly = exactly.chunks(width).flat_map(|row| [row, row].concat()).collect();
+            naive = naive.chunks(width).flat_map(|row| [row, row].concat()).collect();
+        }
         judge.check_both(case, &got, &exactly, &naive, dtype);
     }
     Ok(())
@@ -140,7 +156,10 @@ fn run<D: Device>(judge: &mut Judge<'_, D>, cases: Vec<Case>) -> Checked<()> {
 /// What is masked must not be read into anything.
 pub(super) fn mask(x: &mut [f32], sizes: Attention) {
     let width = sizes.heads * sizes.head_dim;
-    for (sequence, &length) in sizes.lengths[..sizes.batch].iter().enumerate() {
+    for (sequence, &length) in sizes.lengths.iter().enumerate().take(sizes.batch) {
+        if length == sizes.keys {
+            continue;
+        }
         let rows = sequence * sizes.keys + length..(sequence + 1) * sizes.keys;
         x[rows.start * width..rows.end * width].fill(f32::NAN);
     }
@@ -154,18 +173,18 @@ pub(super) fn attended(
     sizes: Attention,
     dtype: DType,
 ) -> (Vec<f64>, Vec<f32>) {
-    let Attention { batch, heads, head_dim, queries, keys, lengths, causal } = sizes;
+    let Attention { batch, heads, head_dim, queries, keys, lengths, causal, step, .. } = sizes;
     let width = heads * head_dim;
     let (mut exactly, mut naive) = (Vec::new(), Vec::new());
     for row in 0..batch * queries {
-        let sequence = row / queries;
-        let seen = if causal { row % queries + 1 } else { keys };
-        let length = lengths[sequence].min(seen);
+        let sequence = row / (queries * step) * step + row % step;
+        let seen = if causal { row % (queries * step) / step + 1 } else { keys };
+        let length = lengths[sequence.min(1)].min(seen);
+        let first = sizes.first_row(sequence, keys);
         for head in 0..heads {
             let [q, q32] = q.map(|q| &q[row * width + head * head_dim..][..head_dim]);
-            let key = |x: &[f32], j: usize, c: usize| {
-                x[(sequence * keys + j) * width + head * head_dim + c]
-            };
+            let key =
+                |x: &[f32], j: usize, c: usize| x[(first + j * step) * width + head * head_dim + c];
             let root = (head_dim as f64).sqrt();
             let (mut exact, mut single) = (Vec::new(), Vec::new());
             for j in 0..length {

@@ -16,8 +16,7 @@ struct Case {
 }
 
 fn case(batch: usize, heads: usize, queries: usize, keys: usize, channels: usize) -> Case {
-    let lengths = [keys; 2];
-    let sizes = Attention { batch, heads, head_dim: 64, queries, keys, lengths, causal: false };
+    let sizes = Attention::new(batch, [heads, 64], [queries, keys]);
     Case { sizes, channels, bias: false, whole: false, dtype: DType::BF16 }
 }
 

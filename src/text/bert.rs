@@ -86,7 +86,7 @@ impl<D: Device> Bert<D> {
     /// Last hidden states of two sequences of token ids, float `[2*longest, hidden]`; what lies
     /// beyond a sequence's length means nothing. One pass, because it is the weights that cost.
     pub fn encode(&self, device: &D, sequences: [&[u32]; 2]) -> Result<Tensor<D::Buffer>> {
-        let Width { hidden, heads, .. } = self.width;
+        let Width { hidden, .. } = self.width;
         let lengths = sequences.map(<[u32]>::len);
         let longest = lengths[0].max(lengths[1]);
         let n = 2 * longest;
@@ -102,15 +102,7 @@ impl<D: Device> Bert<D> {
         let positions = device.upload(&positions, [n, hidden])?;
         let mut s = Scratch::new(device, n, self.width)?;
         let mut sum = device.zeros(DType::F32, [n, hidden])?;
-        let sizes = Attention {
-            batch: 2,
-            heads,
-            head_dim: hidden / heads,
-            queries: longest,
-            keys: longest,
-            lengths,
-            causal: false,
-        };
+        let sizes = Attention { lengths, ..s.attention(2, longest, longest) };
 
         ops::embed(device, &mut sum, &order, &words, Some(&positions))?;
         post_norm(device, &mut s, &mut sum, &self.embedding_norm)?;

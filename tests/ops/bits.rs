@@ -49,15 +49,7 @@ fn linear_gelu() {
 
 #[test]
 fn attention() {
-    let sizes = Attention {
-        batch: 1,
-        heads: 2,
-        head_dim: 64,
-        queries: 50,
-        keys: 90,
-        lengths: [85, 0],
-        causal: false,
-    };
+    let sizes = Attention { lengths: [85, 0], ..Attention::new(1, [2, 64], [50, 90]) };
     let mut random = Random(2);
     let [q, k, v] = [50, 90, 90].map(|rows| random.halves(rows * 128, 1.5));
     pin("attention", 0xd68f_0cd5_9201_9e87, |device| {

@@ -60,12 +60,25 @@ class Muse:
         return F.layer_norm(x, x.shape[-1:], self.state[f"{name}.weight"], self.state[f"{name}.bias"],
                             self.config["layer_norm_eps"])
 
-    def attention(self, x, context, name):
+    def attention(self, x, context, name, apart=None):
         heads = self.config["num_heads"]
         q, k, v = (self.linear(t, f"{name}.{p}").unflatten(-1, (heads, -1)).transpose(0, 1)
                    for t, p in ((x, "q"), (context, "k"), (context, "v")))
         scores = q @ k.transpose(1, 2) / math.sqrt(q.shape[-1])
+        if apart is not None:
+            scores = scores.masked_fill(apart, -math.inf)
         return self.linear((scores.softmax(-1) @ v).transpose(0, 1).flatten(1), f"{name}.out")
+
+    def multi_axis(self, x, name):
+        """Self-attention of half the heads among the positions of a block, of the others among those at one
+        place of all blocks: HiT (arXiv 2106.07631, section 3.2), as masks on attention of all to all."""
+        (rows, columns), (height, width) = self.config["grid"], self.config["multi_axis"]
+        y, x_ = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        block = (y // height * columns + x_ // width).flatten()
+        place = (y % height * columns + x_ % width).flatten()
+        half = self.config["num_heads"] // 2
+        apart = torch.stack([block[:, None] != block] * half + [place[:, None] != place] * half)
+        return self.attention(x, x, name, apart)
 
     def mlp(self, x, name):
         return self.linear(F.gelu(self.linear(x, f"{name}.up")), f"{name}.down")
@@ -90,7 +103,9 @@ class Muse:
             context = torch.cat([states, context])
         for i in range(self.config["num_layers"]):
             normed = self.norm(x, f"layers.{i}.self_norm")
-            x = x + self.attention(normed, normed, f"layers.{i}.self_attention")
+            name = f"layers.{i}.self_attention"
+            axes = self.config.get("multi_axis")
+            x = x + (self.multi_axis(normed, name) if axes else self.attention(normed, normed, name))
             x = x + self.attention(self.norm(x, f"layers.{i}.cross_norm"), context, f"layers.{i}.cross_attention")
             x = x + self.mlp(self.norm(x, f"layers.{i}.mlp_norm"), f"layers.{i}.mlp")
         return self.linear(self.norm(x, "final_norm"), "head")
@@ -182,6 +197,12 @@ def main() -> None:
                             for d in dtypes)
             stage.inputs(**{f"text.{i}": texts[i].float()})
             stage.compare(f"logits.{i}", exact, naive)
+        if coarse is not None:
+            # The same weights with a pattern that they were not trained for.
+            axes = {**settings, "multi_axis": [4, 8]}
+            exact, naive = (Muse(model / f"{name}.safetensors", axes, d).logits(tokens, texts[0], coarse)[positions[:6]]
+                            for d in dtypes)
+            stage.compare("multi_axis", exact, naive)
         stage.save()
 
 
