@@ -39,7 +39,7 @@ __device__ __forceinline__ void load_rows(unsigned int to, const Operand& x, uns
     }
 }
 
-// out = softmax(q k^T / sqrt(head_dim)) v for M times ATTENTION_ROWS queries a warp, in one pass over the
+// out = softmax(q k^T / sqrt(head_dim)) v, where `causal` of no key after the query's own, for M times ATTENTION_ROWS queries a warp, in one pass over the
 // keys. At M = 2 every operand that is read from shared memory serves two products, which is what large
 // images wait for; at M = 1 there are more blocks.
 //
@@ -52,7 +52,7 @@ template <int D, int M>
 __device__ __forceinline__ void attend(bf16* out, const unsigned int (&query)[M][D / 16][4], unsigned char* tiles,
                                        const Operand& k, const Operand& v, unsigned int first, unsigned int queries,
                                        unsigned int length, unsigned int head_dim, unsigned int out_stride,
-                                       float scale) {
+                                       float scale, bool causal) {
     constexpr unsigned int ROW = 2 * (D + ATTENTION_PAD);  // bytes of a row in shared memory
     constexpr unsigned int TILE = ATTENTION_KEYS * ROW;    // of a stage's keys, or values
     const unsigned int base = shared_address(tiles);
@@ -95,6 +95,16 @@ __device__ __forceinline__ void attend(bf16* out, const unsigned int (&query)[M]
                     if (key + 8 * j + lane % 4 * 2 + e % 2 >= length)
 #pragma unroll
                         for (int m = 0; m < M; m++) score[m][j][e] = MINUS_INFINITY;
+        }
+        if (causal && key + ATTENTION_KEYS > first + mine + 1) {
+#pragma unroll
+            for (int j = 0; j < ATTENTION_KEYS / 8; j++)
+#pragma unroll
+                for (int e = 0; e < 4; e++)
+#pragma unroll
+                    for (int m = 0; m < M; m++)
+                        if (key + 8 * j + lane % 4 * 2 + e % 2 > first + mine + 16 * m + 8 * (e / 2) + lane / 4)
+                            score[m][j][e] = MINUS_INFINITY;
         }
 
         float offset[M][2];
@@ -167,13 +177,14 @@ __device__ __forceinline__ void attend(bf16* out, const unsigned int (&query)[M]
 template <int D, int M>
 __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Operand& k, const Operand& v,
                                           unsigned int queries, unsigned int length, unsigned int head_dim,
-                                          unsigned int out_stride, float scale) {
+                                          unsigned int out_stride, float scale, bool causal) {
     take_turn();
     constexpr unsigned int ROW = 2 * (D + ATTENTION_PAD), TILE = ATTENTION_KEYS * ROW;
     extern __shared__ __align__(128) unsigned char memory[];  // the second stage, the first
     const unsigned int base = shared_address(memory), stage = base + 2 * TILE;
     const unsigned int lane = threadIdx.x % 32, mine = threadIdx.x / 32 * ATTENTION_ROWS * M;
     const unsigned int rows = blockDim.x / 32 * ATTENTION_ROWS * M, first = blockIdx.x * rows;
+    if (causal) length = min(length, first + rows);  // all that the block's last query sees
 
     load_rows<D>(base, q, first, queries, rows, head_dim);
     load_rows<D>(stage, k, 0, length, ATTENTION_KEYS, head_dim);
@@ -188,7 +199,7 @@ __device__ __forceinline__ void attention(bf16* out, const Operand& q, const Ope
         for (int c = 0; c < D / 16; c++)
             ldmatrix_x4(query[m][c], base + (mine + 16 * m + lane % 16) * ROW + 32 * c + lane / 16 * 16);
     __syncthreads();
-    attend<D, M>(out, query, memory + 2 * TILE, k, v, first, queries, length, head_dim, out_stride, scale);
+    attend<D, M>(out, query, memory + 2 * TILE, k, v, first, queries, length, head_dim, out_stride, scale, causal);
 }
 
 // Attention of queries that are the products of `place`: rows of x [m, size] and a head's D columns of
@@ -216,7 +227,7 @@ __device__ __forceinline__ void project_and_attend(bf16* out, const bf16* x, con
             const float* s = &sums[0][2 * c + i / 2][i % 2 * 2];
             query[0][c][i] = pack2(s[0], s[1]);
         }
-    attend<D, 1>(out, query, memory + STAGES, k, v, first, queries, length, D, place.n, scale);
+    attend<D, 1>(out, query, memory + STAGES, k, v, first, queries, length, D, place.n, scale, false);
 }
 
 // Keys, values and output of sequence blockIdx.y / heads, head blockIdx.y % heads; QUERIES: its queries, too.
@@ -237,15 +248,15 @@ __device__ __forceinline__ void project_and_attend(bf16* out, const bf16* x, con
 // Heads of up to D channels, a multiple of 8; operands aligned to 16 bytes, strides multiples of 8.
 // Grid (ceil(queries / (ATTENTION_ROWS * M * warps)), batch*heads), block 32 * warps, warps up to
 // ATTENTION_WARPS; shared memory 4 * ATTENTION_KEYS * (D + ATTENTION_PAD) bf16. One block a multiprocessor is
-// enough: on some architectures ptxas would spill for the sake of more.
+// enough: on some architectures ptxas would spill for the sake of more. Causal at M = 1 only: `causal` 0 or 1.
 #define ATTENTION(D, M)                                                                                        \
     extern "C" __global__ __launch_bounds__(32 * ATTENTION_WARPS, 1) void attention_##D##x##M(                 \
         bf16* out, const bf16* q, const bf16* k, const bf16* v, unsigned int out_stride, unsigned int q_stride, \
         unsigned int k_stride, unsigned int v_stride, unsigned int heads, unsigned int head_dim,               \
         unsigned int queries, unsigned int keys, unsigned int length0, unsigned int length1,                   \
-        unsigned int step, float scale) {                                                                      \
+        unsigned int step, unsigned int causal, float scale) {                                                 \
         OPERANDS QUERIES                                                                                       \
-        attention<D, M>(to, qs, ks, vs, queries, length, head_dim, out_stride * step, scale);                  \
+        attention<D, M>(to, qs, ks, vs, queries, length, head_dim, out_stride * step, scale, M == 1 && causal); \
     }
 ATTENTION(32, 1)
 ATTENTION(32, 2)
@@ -283,15 +294,17 @@ PROJECT_AND_ATTEND(64)
 extern "C" __global__ __launch_bounds__(32 * ATTENTION_PLAIN_WARPS) void attention_plain(
     bf16* out, const bf16* q, const bf16* k, const bf16* v, unsigned int out_stride, unsigned int q_stride,
     unsigned int k_stride, unsigned int v_stride, unsigned int heads, unsigned int head_dim, unsigned int queries,
-    unsigned int keys, unsigned int length0, unsigned int length1, unsigned int step, float scale) {
+    unsigned int keys, unsigned int length0, unsigned int length1, unsigned int step, unsigned int causal,
+    float scale) {
     take_turn();
     OPERANDS QUERIES
     const unsigned int lane = threadIdx.x % 32, row = blockIdx.x * ATTENTION_PLAIN_WARPS + threadIdx.x / 32;
     if (row >= queries) return;
     const bf16* a = qs.data + static_cast<size_t>(row) * qs.stride;  // [head_dim]
     const unsigned int c = blockIdx.z * 32 + lane;
+    const unsigned int seen = causal ? min(length, row + 1) : length;
     float largest = MINUS_INFINITY, total = 0.0f, sum = 0.0f;
-    for (unsigned int j = 0; j < length; j++) {
+    for (unsigned int j = 0; j < seen; j++) {
         const bf16* b = ks.data + static_cast<size_t>(j) * ks.stride;  // [head_dim]
         float score = 0.0f;
         for (unsigned int i = lane; i < head_dim; i += 32) score += widen(a[i]) * widen(b[i]);

@@ -34,7 +34,9 @@ struct ConvEpilogue {
         const float4 nothing = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
         return residual ? load_row(residual + static_cast<size_t>(row) * n, column, n) : nothing;
     }
-    __device__ __forceinline__ void activate(float4&) const {}
+    template <int N>
+    __device__ __forceinline__ void activate(float4 (&)[N]) const {}
+    static constexpr bool GATES = false;
     __device__ __forceinline__ void store(unsigned int row, unsigned int column, float4 y, float4 more) const {
         store_row(out + static_cast<size_t>(row) * n, column, n, y, more);
     }

@@ -33,6 +33,17 @@
 #define GROUP_PIECES 512
 #define GROUP_SLOTS 65536
 
+// depthwise: threads of a block, each with four channels of so many neighbouring pixels.
+#define DEPTHWISE_THREADS 128
+#define DEPTHWISE_COLUMNS 4
+
+// global_response_norm: threads of a block; channels that a block measures, and pixels to which one responds;
+// norms that can be kept.
+#define RESPONSE_THREADS 256
+#define RESPONSE_CHANNELS 32
+#define RESPONSE_PIXELS 4
+#define RESPONSE_SLOTS 65536
+
 // guide_and_sample: a block does a row. remask: one block does all positions.
 #define SAMPLE_THREADS 256
 #define REMASK_THREADS 1024
@@ -56,6 +67,15 @@
 #define GEMM_PART_SLOTS 2097152
 #define GEMM_TILE_SLOTS 4096
 #define GEMM_ROW_SLOTS 1024
+// linear: what becomes of a sum, and activate: of an element. Stored as it is, GELU, added to what is there,
+// SiLU, QuickGELU; values times GELU of gates, of which so many stand together.
+#define MODE_STORE 0
+#define MODE_GELU 1
+#define MODE_ADD 2
+#define MODE_SILU 3
+#define MODE_QUICK_GELU 4
+#define MODE_GEGLU 5
+#define GEMM_GATE 16
 // Rows, columns and stages of the small, middle and large tiles.
 #define GEMM_SMALL_M 32
 #define GEMM_SMALL_N 64

@@ -4,32 +4,31 @@
 #include "prim/pack.cuh"
 #include "prim/turn.cuh"
 
-// out = (x - mean) / sqrt(var + epsilon) * weight + bias over the last dimension, one warp a row.
-//   out [rows, d] f32 | bf16   rounded once;  x [rows, d] f32;  weight, bias [d] f32
-// Grid ceil(rows / NORM_WARPS), block 32 * NORM_WARPS. All pointers aligned to 16 bytes.
+// out = (x - mean) / sqrt(var + epsilon) * weight + bias over the last dimension, one warp a row; then
+// out * (1 + s) + t, if there is a modulation.
+//   out [rows, d] f32 | bf16   rounded once;  x [rows, d] f32;  weight [d] f32;  bias [d] f32 or null
+//   modulation  f32 or null: s and t as prim/modulate.cuh has them, with its stride and rows of a sequence
+//   centred  1: LayerNorm; 0: RMSNorm, the mean being 0
+// Grid ceil(rows / NORM_WARPS), block 32 * NORM_WARPS. All pointers but the modulation aligned to 16 bytes.
 template <class Out>
-__device__ void layer_norm(Out* out, const float* x, const float* weight, const float* bias, unsigned int rows,
-                           unsigned int d, float epsilon) {
+__device__ __forceinline__ void layer_norm(Out* out, const float* x, const RowNorm& norm, unsigned int rows,
+                                           unsigned int d) {
     take_turn();
     const unsigned int r = blockIdx.x * NORM_WARPS + threadIdx.x / 32;
     if (r >= rows) return;
     const size_t at = static_cast<size_t>(r) * d;
-    layer_norm_row(out + at, x + at, weight, bias, d, epsilon);
+    layer_norm_row(out + at, x + at, r, norm, d);
 }
 
-extern "C" __global__ __launch_bounds__(32 * NORM_WARPS) void layer_norm_bf16(bf16* out, const float* x,
-                                                                              const float* weight,
-                                                                              const float* bias, unsigned int rows,
-                                                                              unsigned int d, float epsilon) {
-    layer_norm(out, x, weight, bias, rows, d, epsilon);
-}
-
-extern "C" __global__ __launch_bounds__(32 * NORM_WARPS) void layer_norm_f32(float* out, const float* x,
-                                                                             const float* weight,
-                                                                             const float* bias, unsigned int rows,
-                                                                             unsigned int d, float epsilon) {
-    layer_norm(out, x, weight, bias, rows, d, epsilon);
-}
+#define LAYER_NORM(name, Out)                                                                                  \
+    extern "C" __global__ __launch_bounds__(32 * NORM_WARPS) void name(                                        \
+        Out* out, const float* x, const float* weight, const float* bias, const float* modulation,             \
+        unsigned int rows, unsigned int d, unsigned int stride, unsigned int sequence, unsigned int centred,   \
+        float epsilon) {                                                                                       \
+        layer_norm(out, x, RowNorm{weight, bias, {modulation, stride, sequence}, centred, epsilon}, rows, d);  \
+    }
+LAYER_NORM(layer_norm_bf16, bf16)
+LAYER_NORM(layer_norm_f32, float)
 
 // Moments of the group_norm_silu under way: mean and sum of squares about it, [images][pieces][groups]; at
 // last, with each image's first piece, its mean and 1 / sqrt(var + epsilon). All launches go through one

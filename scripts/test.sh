@@ -19,11 +19,11 @@ step "tests, debug build"
 cargo test --workspace --locked
 
 step "CLIP's tokenizer against transformers'"
-cargo test --locked --test clip_vocabulary
+cargo test --workspace --locked --test clip_vocabulary
 
 step "the kernels on other GPU generations, under other schedules"
 for machine in a100:1 rtx4090:2 rtx5090:3 h100:4; do
-    PTXSIM_DEVICE=${machine%:*} PTXSIM_SEED=${machine#*:} cargo test --locked --test ops
+    PTXSIM_DEVICE=${machine%:*} PTXSIM_SEED=${machine#*:} cargo test --workspace --locked --test ops
 done
 
 step "the same image bytes in debug and release, on one and two threads"

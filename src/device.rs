@@ -14,7 +14,7 @@
 mod attention;
 mod norm;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 pub use crate::tensor::Element;
 use crate::tensor::{DType, Floats, Matrix, Shape, Tensor};
 pub use attention::{Attention, Heads};
@@ -154,12 +154,6 @@ pub trait Device: Send + Sync {
     /// What this device is, in words, for reports.
     fn describe(&self) -> String;
 
-    /// That this device cannot do `what` yet.
-    fn missing(&self, what: &str) -> Result<()> {
-        let problem = format!("no kernel for {what} yet; use another device");
-        Err(Error::Device { device: self.describe(), problem })
-    }
-
     /// Whether the verbs take *floats* of this dtype.
     fn supports(dtype: DType) -> bool;
 
@@ -226,21 +220,17 @@ pub trait Device: Send + Sync {
     /// `x = x·(1 + s) + t`. x f32 `[r, d]`.
     fn modulate(
         &self,
-        _x: &mut Tensor<Self::Buffer>,
-        _by: Modulation<'_, Self::Buffer>,
-    ) -> Result<()> {
-        self.missing("modulate")
-    }
+        x: &mut Tensor<Self::Buffer>,
+        by: Modulation<'_, Self::Buffer>,
+    ) -> Result<()>;
 
     /// `out = activation(x)`, one that takes features one by one. Both bf16|f32, of one shape.
     fn activate(
         &self,
-        _out: &mut Tensor<Self::Buffer>,
-        _x: &Tensor<Self::Buffer>,
-        _activation: Activation,
-    ) -> Result<()> {
-        self.missing("activate")
-    }
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        activation: Activation,
+    ) -> Result<()>;
 
     /// `out = activation(x·wᵀ + bias)`. out bf16|f32 `[m, n]`, x float `[m, k]`, w float `[n, k]`, where n is
     /// [`Activation::rows`] of out's.
@@ -308,12 +298,10 @@ pub trait Device: Send + Sync {
     /// one shape; sums f32.
     fn depthwise(
         &self,
-        _out: &mut Tensor<Self::Buffer>,
-        _x: &Tensor<Self::Buffer>,
-        _filter: &Depthwise<Self::Buffer>,
-    ) -> Result<()> {
-        self.missing("depthwise")
-    }
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        filter: &Depthwise<Self::Buffer>,
+    ) -> Result<()>;
 
     /// Global response norm (ConvNeXt V2, arXiv 2301.00808, §3.3). Per image and channel, g is the
     /// root of the sum of squares over all pixels; `n = g/(mean of g over the channels + ε)`, and
@@ -321,13 +309,11 @@ pub trait Device: Send + Sync {
     /// f32 throughout, one rounding.
     fn global_response_norm(
         &self,
-        _out: &mut Tensor<Self::Buffer>,
-        _x: &Tensor<Self::Buffer>,
-        _gain: &Tensor<Self::Buffer>,
-        _shift: &Tensor<Self::Buffer>,
-    ) -> Result<()> {
-        self.missing("global_response_norm")
-    }
+        out: &mut Tensor<Self::Buffer>,
+        x: &Tensor<Self::Buffer>,
+        gain: &Tensor<Self::Buffer>,
+        shift: &Tensor<Self::Buffer>,
+    ) -> Result<()>;
 
     /// `out = conv(x) + bias (+ residual)`. NHWC: out bf16|f32, x of the weights' dtype, residual f32.
     fn conv2d(

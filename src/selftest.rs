@@ -64,10 +64,18 @@ pub fn verbs<D: Device>() -> Vec<Verb<D>> {
         Verb { name: "select_rows", table: embed::select_rows },
         Verb { name: "copy_rows", table: embed::copy_rows },
         Verb { name: "layer_norm", table: norm::layer_norm },
+        Verb { name: "layer_norm_kinds", table: norm::norm_kinds },
+        Verb { name: "modulate", table: norm::modulate },
         Verb { name: "linear", table: linear::linear },
+        Verb { name: "linear_activations", table: linear::linear_activations },
         Verb { name: "linear_add_norm", table: linear::linear_add_norm },
+        Verb { name: "linear_add_norm_kinds", table: linear::linear_add_norm_kinds },
         Verb { name: "attention", table: attention::attention },
+        Verb { name: "causal_attention", table: attention::causal_attention },
         Verb { name: "project_and_attend", table: project::project_and_attend },
+        Verb { name: "activate", table: response::activations },
+        Verb { name: "depthwise", table: response::depthwise },
+        Verb { name: "global_response_norm", table: response::global_response_norm },
         Verb { name: "guide_and_sample", table: sample::guide_and_sample },
         Verb { name: "remask", table: sample::remask },
         Verb { name: "conv2d", table: conv::conv2d },
@@ -76,20 +84,6 @@ pub fn verbs<D: Device>() -> Vec<Verb<D>> {
         Verb { name: "to_rgb8", table: image::to_rgb8 },
         Verb { name: "load_rgb8", table: image::load_rgb8 },
         Verb { name: "nearest_code", table: codebook::nearest_code },
-    ]
-}
-
-/// aMUSEd's verbs and forms of verbs, which only the CPU has yet.
-pub fn verbs_of_cpu<D: Device>() -> Vec<Verb<D>> {
-    vec![
-        Verb { name: "layer_norm_kinds", table: norm::norm_kinds },
-        Verb { name: "linear_activations", table: linear::linear_activations },
-        Verb { name: "linear_add_norm_kinds", table: linear::linear_add_norm_kinds },
-        Verb { name: "causal_attention", table: attention::causal_attention },
-        Verb { name: "modulate", table: norm::modulate },
-        Verb { name: "activate", table: response::activations },
-        Verb { name: "depthwise", table: response::depthwise },
-        Verb { name: "global_response_norm", table: response::global_response_norm },
     ]
 }
 

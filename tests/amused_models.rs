@@ -4,6 +4,8 @@
 //! The rule: the error may be at most twice that of the reference's own run in the same dtype, in its largest
 //! and in its root mean square value. The tolerances come from the golden file, not from here.
 
+mod gpu;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 
@@ -112,6 +114,7 @@ fn clip_agrees_with_transformers() {
     for precision in BOTH {
         clip_agrees(&device, precision);
     }
+    clip_agrees(gpu::cuda(), Precision::Bf16);
 }
 
 fn clip_agrees(device: &impl Device, precision: Precision) {
@@ -137,6 +140,7 @@ fn flat_logits_agree_with_diffusers() {
     for precision in BOTH {
         logits_agree(&device, "flat", precision);
     }
+    logits_agree(gpu::cuda(), "flat", Precision::Bf16);
 }
 
 #[test]
@@ -145,6 +149,7 @@ fn halved_logits_agree_with_diffusers() {
     for precision in BOTH {
         logits_agree(&device, "halved", precision);
     }
+    logits_agree(gpu::cuda(), "halved", Precision::Bf16);
 }
 
 /// With biases, and blocks as wide as the layers: the text goes to both as it is.
@@ -154,6 +159,7 @@ fn biased_logits_agree_with_diffusers() {
     for precision in BOTH {
         logits_agree(&device, "biased", precision);
     }
+    logits_agree(gpu::cuda(), "biased", Precision::Bf16);
 }
 
 fn logits_agree(device: &impl Device, model: &str, precision: Precision) {
@@ -221,6 +227,7 @@ fn vq_agrees_with_diffusers() {
     for precision in BOTH {
         vq_agrees(&device, precision);
     }
+    vq_agrees(gpu::cuda(), Precision::Bf16);
 }
 
 fn vq_agrees(device: &impl Device, precision: Precision) {

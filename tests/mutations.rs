@@ -126,8 +126,8 @@ const MUTATIONS: &[Mutation] = &[
     mutation(
         "layer_norm: scale and shift swapped",
         NORM,
-        "w = load4(weight + c), s = load4(bias + c)",
-        "w = load4(bias + c), s = load4(weight + c)",
+        "w = load4(weight + c);\n                const float4 s = bias ? load4(bias + c)",
+        "w = load4(bias + c);\n                const float4 s = bias ? load4(weight + c)",
     ),
     mutation(
         "layer_norm: unbiased variance",

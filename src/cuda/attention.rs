@@ -14,9 +14,9 @@ use crate::device::{Attention, Heads};
 use crate::error::Result;
 use crate::tensor::{Matrix, Tensor};
 
-/// out, q, k, v, their strides, heads, head_dim, queries, keys, length0, length1, step, scale
+/// out, q, k, v, their strides, heads, head_dim, queries, keys, length0, length1, step, causal, scale
 type Function =
-    Kernel<(u64, u64, u64, u64, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, f32)>;
+    Kernel<(u64, u64, u64, u64, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, u32, f32)>;
 
 /// out, x, w, k, v, size, k_stride, v_stride, heads, queries, keys, length0, length1, scale
 type Projecting = Kernel<(u64, u64, u64, u64, u64, u32, u32, u32, u32, u32, u32, u32, u32, f32)>;
@@ -29,7 +29,8 @@ const WIDTHS: [u32; 5] = [32, 64, 80, 96, 128];
 pub(super) struct Kernels {
     /// By `WIDTHS`.
     tiled: [Function; 5],
-    /// The first of `WIDTHS` again, a warp doing twice the rows: more would not fit its registers.
+    /// The first of `WIDTHS` again, a warp doing twice the rows, none of them causal: more would not fit its
+    /// registers.
     wide: [Function; 2],
     plain: Function,
     projecting: Projecting,
@@ -91,7 +92,8 @@ impl Kernels {
         v: Heads<'_, Buffer>,
         sizes: Attention,
     ) -> Launch {
-        let Attention { batch, heads, head_dim, queries, keys, lengths, step, column, .. } = sizes;
+        let Attention { batch, heads, head_dim, queries, keys, lengths, causal, step, column } =
+            sizes;
         let out = Heads { tensor: out, offset: column };
         let arguments = (
             address(&out),
@@ -109,6 +111,7 @@ impl Kernels {
             lengths[0] as u32,
             lengths[1] as u32,
             step as u32,
+            u32::from(causal),
             scale(head_dim),
         );
         let of_batch = (batch * heads) as u32;
@@ -119,11 +122,14 @@ impl Kernels {
             return self.plain.on(grid, 32 * ATTENTION_PLAIN_WARPS, 0, arguments);
         };
         let shared = shared(WIDTHS[index]);
-        let grid = [blocks(queries, plan.tile[0]), of_batch, 1];
+        let grid = |warps| [blocks(queries, ATTENTION_ROWS * warps), of_batch, 1];
         let warps = plan.tile[0] / ATTENTION_ROWS;
-        match self.wide.get(index).filter(|_| warps > ATTENTION_WARPS) {
-            Some(kernel) => kernel.on(grid, 32 * ATTENTION_WARPS, shared, arguments),
-            None => self.tiled[index].on(grid, 32 * warps, shared, arguments),
+        match self.wide.get(index).filter(|_| warps > ATTENTION_WARPS && !causal) {
+            Some(kernel) => kernel.on(grid(warps), 32 * ATTENTION_WARPS, shared, arguments),
+            None => {
+                let warps = warps.min(ATTENTION_WARPS);
+                self.tiled[index].on(grid(warps), 32 * warps, shared, arguments)
+            }
         }
     }
 

@@ -1,8 +1,9 @@
-//! The compiled kernels, and where they come from.
+//! The compiled kernels: where they come from, what each takes, and the user's own in their place.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::Cuda;
 use super::driver::Image;
 use crate::error::{Error, Result};
 
@@ -21,6 +22,27 @@ pub struct Resources {
     pub shared: u32,
     /// Bytes of registers that a thread spills to local memory.
     pub spilled: u32,
+}
+
+impl Cuda {
+    /// Every kernel file's name and its PTX for the oldest GPUs, and how that came about: "as committed" or
+    /// by which compiler.
+    pub fn kernels() -> (&'static str, impl Iterator<Item = (&'static str, String)>) {
+        let oldest = IMAGES.iter().filter(|i| !i.cubin).map(|i| i.capability).min();
+        let images = IMAGES.iter().filter(move |i| !i.cubin && Some(i.capability) == oldest);
+        let text = |i: &Image| String::from_utf8_lossy(i.bytes).trim_end_matches('\0').to_owned();
+        (ORIGIN, images.map(move |image| (image.unit, text(image))))
+    }
+
+    /// Every loaded kernel with the most dynamic shared memory that it is launched with, in bytes.
+    pub fn loaded(&self) -> Vec<(&'static str, u32)> {
+        self.driver.loaded.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// What each kernel takes on each architecture, by ptxas; empty where no compiler was at hand.
+    pub fn resources() -> &'static [Resources] {
+        RESOURCES
+    }
 }
 
 /// The PTX files of a folder, by the unit they are of.

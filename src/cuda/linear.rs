@@ -7,9 +7,10 @@ use super::blocks;
 use super::driver::Driver;
 use super::kernel::{Kernel, Launch};
 use super::launch::*;
+use super::norm::RowNorm;
 use super::pack::Packed;
 use super::plan::Plan;
-use crate::device::{Activation, NormKind, Normalize};
+use crate::device::{Activation, GATE, Normalize};
 use crate::error::Result;
 use crate::tensor::{DType, Matrix, Tensor};
 
@@ -41,21 +42,32 @@ impl Tile {
     }
 }
 
-/// What happens to a sum before the store: numbers that `linear.cu` knows.
+/// m, n and k of a linear layer.
+pub(super) fn product(x: &Tensor<Buffer>, weight: &Matrix<Packed>) -> [usize; 3] {
+    [x.shape().rows(), weight.rows, weight.cols]
+}
+
+/// What happens to a sum before the store.
 #[derive(Clone, Copy)]
+#[repr(u32)]
 pub(super) enum Mode {
-    Store = 0,
-    Gelu = 1,
-    Add = 2,
+    Store = MODE_STORE,
+    Gelu = MODE_GELU,
+    Add = MODE_ADD,
+    Silu = MODE_SILU,
+    QuickGelu = MODE_QUICK_GELU,
+    Geglu = MODE_GEGLU,
 }
 
 impl Mode {
-    /// Nothing where there is no kernel for it.
-    pub fn of(activation: Activation) -> Option<Self> {
+    pub fn of(activation: Activation) -> Self {
+        const { assert!(GATE == GEMM_GATE as usize, "launch.h has the weights' blocks") };
         match activation {
-            Activation::None => Some(Mode::Store),
-            Activation::Gelu => Some(Mode::Gelu),
-            Activation::Silu | Activation::QuickGelu | Activation::Geglu => None,
+            Activation::None => Mode::Store,
+            Activation::Gelu => Mode::Gelu,
+            Activation::Silu => Mode::Silu,
+            Activation::QuickGelu => Mode::QuickGelu,
+            Activation::Geglu => Mode::Geglu,
         }
     }
 }
@@ -63,8 +75,9 @@ impl Mode {
 /// out, x, w, bias, m, n, k, mode
 type Linear = Kernel<(u64, u64, u64, u64, u32, u32, u32, u32)>;
 
-/// residual, out, x, w, bias, norm weight, norm bias, m, n, k, epsilon
-type LinearAddNorm = Kernel<(u64, u64, u64, u64, u64, u64, u64, u32, u32, u32, f32)>;
+/// residual, out, x, w, bias, norm weight, norm bias, modulation, m, n, k, stride, sequence, centred, epsilon
+type LinearAddNorm =
+    Kernel<(u64, u64, u64, u64, u64, u64, u64, u64, u32, u32, u32, u32, u32, u32, f32)>;
 
 pub(super) struct Kernels {
     /// By output, f32 or bf16; by tile.
@@ -118,7 +131,7 @@ impl Kernels {
             weight.packed.weight.address(),
             weight.packed.bias(),
             m as u32,
-            n as u32,
+            out.shape().last() as u32,
             weight.cols as u32,
             mode as u32,
         );
@@ -134,27 +147,30 @@ impl Kernels {
         out: &mut Tensor<Buffer>,
         x: &Tensor<Buffer>,
         weight: &Matrix<Packed>,
-        Normalize { norm, modulation }: Normalize<'_, Buffer>,
+        norm: Normalize<'_, Buffer>,
     ) -> Option<Launch> {
-        let bias = norm.bias.as_ref()?;
-        let plain = norm.kind == NormKind::Layer && modulation.is_none();
-        if !plain || plan == Plan::APART {
+        if plan == Plan::APART {
             return None;
         }
         let (m, n) = (x.shape().rows(), weight.rows);
         let tile = plan.index();
+        let RowNorm { weight: norm_weight, bias, by, centred, epsilon } = RowNorm::new(norm, m);
         let arguments = (
             residual.buffer.address(),
             out.buffer.address(),
             x.buffer.address(),
             weight.packed.weight.address(),
             weight.packed.bias(),
-            norm.weight.buffer.address(),
-            bias.buffer.address(),
+            norm_weight,
+            bias,
+            by.first,
             m as u32,
             n as u32,
             weight.cols as u32,
-            norm.epsilon,
+            by.stride,
+            by.sequence,
+            centred,
+            epsilon,
         );
         let (kernel, _) = self.add_norm.get(tile)?;
         Some(kernel.on(plan.grid(m, n), GEMM_THREADS, TILES[tile].shared(), arguments))

@@ -19,6 +19,7 @@ mod linear;
 mod norm;
 mod pack;
 mod plan;
+mod response;
 mod sample;
 mod staging;
 mod tune;
@@ -41,8 +42,8 @@ use crate::error::Result;
 use crate::tensor::{DType, Matrix, Tensor};
 use arena::Arena;
 pub use arena::Buffer;
+use driver::Driver;
 pub use driver::Identity;
-use driver::{Driver, Image};
 use event::Events;
 pub use event::Mark;
 use graph::{Graphs, Queued};
@@ -77,6 +78,7 @@ pub struct Cuda {
     norm: norm::Kernels,
     image: image::Kernels,
     linear: linear::Kernels,
+    response: response::Kernels,
     sample: sample::Kernels,
 }
 
@@ -127,6 +129,7 @@ impl Cuda {
             embed: embed::Kernels::load(d, load("embed")?)?,
             norm: norm::Kernels::load(d, load("norm")?)?,
             image: image::Kernels::load(d, load("image")?)?,
+            response: response::Kernels::load(d, load("response")?)?,
             sample: sample::Kernels::load(d, load("sample")?)?,
             arena: Arena::new(driver.clone()),
             staging: Staging::new(&driver, &events)?,
@@ -140,26 +143,6 @@ impl Cuda {
     /// Whether there is a CUDA driver to open a device with.
     pub fn is_present() -> bool {
         driver::is_present()
-    }
-
-    /// Every kernel file's name and its PTX for the oldest GPUs, and how that came about: "as committed" or
-    /// by which compiler.
-    pub fn kernels() -> (&'static str, impl Iterator<Item = (&'static str, String)>) {
-        let oldest = images::IMAGES.iter().filter(|i| !i.cubin).map(|i| i.capability).min();
-        let images =
-            images::IMAGES.iter().filter(move |i| !i.cubin && Some(i.capability) == oldest);
-        let text = |i: &Image| String::from_utf8_lossy(i.bytes).trim_end_matches('\0').to_owned();
-        (images::ORIGIN, images.map(move |image| (image.unit, text(image))))
-    }
-
-    /// What each kernel takes on each architecture, by ptxas; empty where no compiler was at hand.
-    pub fn resources() -> &'static [Resources] {
-        images::RESOURCES
-    }
-
-    /// Every loaded kernel with the most dynamic shared memory that it is launched with, in bytes.
-    pub fn loaded(&self) -> Vec<(&'static str, u32)> {
-        self.driver.loaded.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
 
     /// Queues a launch, or notes it in the loop being recorded.
@@ -213,11 +196,6 @@ fn record(queued: impl FnOnce() -> Queued) -> bool {
         }
         recording.is_some()
     })
-}
-
-/// m, n and k of a linear layer.
-fn product(x: &Tensor<Buffer>, weight: &Matrix<Packed>) -> [usize; 3] {
-    [x.shape().rows(), weight.rows, weight.cols]
 }
 
 /// Blocks of `size` that cover `count`.
@@ -331,10 +309,20 @@ impl Device for Cuda {
         x: &Tensor<Buffer>,
         norm: Normalize<'_, Buffer>,
     ) -> Result<()> {
-        match self.norm.layer_norm(out, x, norm) {
-            Some(launch) => self.submit(launch),
-            None => self.missing("a norm of this kind"),
-        }
+        self.submit(self.norm.layer_norm(out, x, norm))
+    }
+
+    fn modulate(&self, x: &mut Tensor<Buffer>, by: Modulation<'_, Buffer>) -> Result<()> {
+        self.submit(self.response.modulate(x, by))
+    }
+
+    fn activate(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        activation: Activation,
+    ) -> Result<()> {
+        self.submit(self.response.activate(out, x, activation))
     }
 
     fn linear(
@@ -344,15 +332,9 @@ impl Device for Cuda {
         weight: &Matrix<Packed>,
         activation: Activation,
     ) -> Result<()> {
-        match linear::Mode::of(activation) {
-            Some(mode) => {
-                let problem = Problem::product(Choosing::Linear, product(x, weight), out.dtype());
-                self.planned(problem, |plan| {
-                    self.submit(self.linear.linear(plan, out, x, weight, mode))
-                })
-            }
-            None => self.missing(&format!("{activation:?} after a linear layer")),
-        }
+        let problem = Problem::product(Choosing::Linear, linear::product(x, weight), out.dtype());
+        let mode = linear::Mode::of(activation);
+        self.planned(problem, |plan| self.submit(self.linear.linear(plan, out, x, weight, mode)))
     }
 
     fn linear_add(
@@ -361,7 +343,7 @@ impl Device for Cuda {
         x: &Tensor<Buffer>,
         weight: &Matrix<Packed>,
     ) -> Result<()> {
-        let problem = Problem::product(Choosing::LinearAdd, product(x, weight), DType::F32);
+        let problem = Problem::product(Choosing::LinearAdd, linear::product(x, weight), DType::F32);
         self.planned(problem, |plan| {
             self.submit(self.linear.linear(plan, residual, x, weight, linear::Mode::Add))
         })
@@ -375,7 +357,8 @@ impl Device for Cuda {
         weight: &Matrix<Packed>,
         norm: Normalize<'_, Buffer>,
     ) -> Result<()> {
-        let problem = Problem::product(Choosing::LinearAddNorm, product(x, weight), out.dtype());
+        let problem =
+            Problem::product(Choosing::LinearAddNorm, linear::product(x, weight), out.dtype());
         self.planned(problem, |plan| {
             match self.linear.linear_add_norm(plan, residual, out, x, weight, norm) {
                 Some(launch) => self.submit(launch),
@@ -395,9 +378,6 @@ impl Device for Cuda {
         v: Heads<'_, Buffer>,
         sizes: Attention,
     ) -> Result<()> {
-        if sizes.causal {
-            return self.missing("causal attention");
-        }
         self.planned(Problem::attention(sizes), |plan| {
             self.submit(self.attention.attention(plan, out, q, k, v, sizes))
         })
@@ -419,6 +399,26 @@ impl Device for Cuda {
                 self.attention(out, Heads { tensor: queries, offset: 0 }, k, v, sizes)
             }
         }
+    }
+
+    fn depthwise(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        filter: &Depthwise<Buffer>,
+    ) -> Result<()> {
+        self.submit(self.response.depthwise(out, x, filter))
+    }
+
+    fn global_response_norm(
+        &self,
+        out: &mut Tensor<Buffer>,
+        x: &Tensor<Buffer>,
+        gain: &Tensor<Buffer>,
+        shift: &Tensor<Buffer>,
+    ) -> Result<()> {
+        let launches = self.response.global_response_norm(out, x, gain, shift)?;
+        launches.into_iter().try_for_each(|launch| self.submit(launch))
     }
 
     fn conv2d(

@@ -7,12 +7,53 @@ use super::blocks;
 use super::driver::Driver;
 use super::kernel::{Kernel, Launch};
 use super::launch::*;
-use crate::device::{Norm, NormKind, Normalize};
+use crate::device::{Modulation, Norm, NormKind, Normalize};
 use crate::error::Result;
 use crate::tensor::{DType, Tensor};
 
-/// out, x, weight, bias, rows, d, epsilon
-type LayerNorm = Kernel<(u64, u64, u64, u64, u32, u32, f32)>;
+/// out, x, weight, bias, modulation, rows, d, stride, sequence, centred, epsilon
+type LayerNorm = Kernel<(u64, u64, u64, u64, u64, u32, u32, u32, u32, u32, f32)>;
+
+/// A norm's arguments, as the kernels take them.
+pub(super) struct RowNorm {
+    pub weight: u64,
+    /// 0 for none.
+    pub bias: u64,
+    pub by: Columns,
+    pub centred: u32,
+    pub epsilon: f32,
+}
+
+impl RowNorm {
+    /// Of a tensor of `rows` rows.
+    pub fn new(Normalize { norm, modulation }: Normalize<'_, Buffer>, rows: usize) -> Self {
+        RowNorm {
+            weight: norm.weight.buffer.address(),
+            bias: norm.bias.as_ref().map_or(0, |bias| bias.buffer.address()),
+            by: modulation.map_or(Columns::default(), |by| Columns::new(by, rows)),
+            centred: u32::from(norm.kind == NormKind::Layer),
+            epsilon: norm.epsilon,
+        }
+    }
+}
+
+/// A modulation's arguments: where the first sequence's scales begin, 0 for none; f32 to the next sequence's; rows
+/// of a sequence.
+#[derive(Default)]
+pub(super) struct Columns {
+    pub first: u64,
+    pub stride: u32,
+    pub sequence: u32,
+}
+
+impl Columns {
+    /// For a tensor of `rows` rows.
+    pub fn new(Modulation { tensor, offset }: Modulation<'_, Buffer>, rows: usize) -> Self {
+        let (batch, stride) = (tensor.shape().rows(), tensor.shape().last() as u32);
+        let first = tensor.buffer.address() + 4 * offset as u64;
+        Columns { first, stride, sequence: (rows / batch) as u32 }
+    }
+}
 
 pub(super) struct Kernels {
     layer_norm_f32: LayerNorm,
@@ -57,27 +98,19 @@ impl Kernels {
         &self,
         out: &mut Tensor<Buffer>,
         x: &Tensor<Buffer>,
-        Normalize { norm, modulation }: Normalize<'_, Buffer>,
-    ) -> Option<Launch> {
-        let bias = norm.bias.as_ref()?;
-        if norm.kind != NormKind::Layer || modulation.is_some() {
-            return None;
-        }
+        norm: Normalize<'_, Buffer>,
+    ) -> Launch {
         let kernel = match out.dtype() {
             DType::BF16 => &self.layer_norm_bf16,
             _ => &self.layer_norm_f32,
         };
         let rows = x.shape().rows();
-        let arguments = (
-            out.buffer.address(),
-            x.buffer.address(),
-            norm.weight.buffer.address(),
-            bias.buffer.address(),
-            rows as u32,
-            x.shape().last() as u32,
-            norm.epsilon,
-        );
-        Some(kernel.on([blocks(rows, NORM_WARPS), 1, 1], 32 * NORM_WARPS, 0, arguments))
+        let RowNorm { weight, bias, by, centred, epsilon } = RowNorm::new(norm, rows);
+        let (rows, d) = (rows as u32, x.shape().last() as u32);
+        let (out, x) = (out.buffer.address(), x.buffer.address());
+        let arguments =
+            (out, x, weight, bias, by.first, rows, d, by.stride, by.sequence, centred, epsilon);
+        kernel.on([rows.div_ceil(NORM_WARPS), 1, 1], 32 * NORM_WARPS, 0, arguments)
     }
 
     /// Statistics, then the normalisation.

@@ -5,7 +5,7 @@ use std::io::Write;
 use muse::cpu::{Cpu, Simd};
 use muse::cuda::Cuda;
 use muse::device::Device;
-use muse::selftest::{Outcome, Sums, Verb, verbs, verbs_of_cpu};
+use muse::selftest::{Outcome, Sums, Verb, verbs};
 use muse::{DeviceChoice, Error, Result};
 
 use crate::options::SelftestArgs;
@@ -33,22 +33,16 @@ pub fn run(arguments: SelftestArgs) -> Result<()> {
     let cpus: Vec<Cpu> =
         [twin(levels.first()), twin(levels.last())].into_iter().flatten().collect::<Result<_>>()?;
     match gpu {
-        Some(gpu) => table(&gpu, Sums::TensorCores, &cpus, verbs(), &arguments.verbs),
+        Some(gpu) => table(&gpu, Sums::TensorCores, &cpus, &arguments.verbs),
         None => {
-            let all = verbs().into_iter().chain(verbs_of_cpu()).collect();
             let cpu = Cpu::new(None)?;
-            table(&cpu, Sums::of(&cpu), &cpus, all, &arguments.verbs)
+            table(&cpu, Sums::of(&cpu), &cpus, &arguments.verbs)
         }
     }
 }
 
-fn table<D: Device>(
-    device: &D,
-    sums: Sums,
-    cpus: &[Cpu],
-    all: Vec<Verb<D>>,
-    only: &[String],
-) -> Result<()> {
+fn table<D: Device>(device: &D, sums: Sums, cpus: &[Cpu], only: &[String]) -> Result<()> {
+    let all: Vec<Verb<D>> = verbs();
     if let Some(unknown) = only.iter().find(|name| all.iter().all(|verb| verb.name != **name)) {
         let names: Vec<&str> = all.iter().map(|verb| verb.name).collect();
         return Err(Error::Option {
