@@ -13,6 +13,7 @@
 //! Invariants, and the tests that hold them, are in `ARCHITECTURE.md`.
 #![deny(missing_docs)]
 
+pub mod amused;
 pub mod config;
 pub mod cpu;
 pub mod cuda;
