@@ -44,5 +44,5 @@ pub use engine::{DeviceChoice, Engine, EngineOptions};
 pub use error::{Error, Result};
 pub use image::Image;
 pub use pipeline::{Generated, Timings};
-pub use request::{Overrides, Request, Size, Toward};
+pub use request::{Overrides, Request, Rng, Size, Toward};
 pub use tensor::Precision;

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use muse::amused::Schedule;
+use muse::amused::{DEFAULTS, Schedule};
+use muse::decode::DecodeOptions;
 use muse::hub::{Folder, MaskingSchedule};
 use muse::tokenizer::clip::ClipTokenizer;
 use muse::weights::Weights;
@@ -129,9 +130,8 @@ fn schedules_are_diffusers() {
                     MaskingSchedule::Linear => masked(0) as f32 / cells as f32,
                     MaskingSchedule::Cosine => 1.0,
                 };
-                let (start, guidance, temperature) = (steps - taken, 10.0, [2.0, 0.0]);
-                let schedule = Schedule { masking, steps, start, share, guidance, temperature };
-                let plan = schedule.plan(cells, masked(0));
+                let schedule = Schedule { masking, start: steps - taken, share };
+                let plan = schedule.plan(cells, masked(0), &DecodeOptions { steps, ..DEFAULTS });
                 let remaining: Vec<usize> = plan.iter().map(|step| step.remaining).collect();
                 let expected: Vec<usize> = (1..=taken).map(masked).collect();
                 assert_eq!(remaining, expected, "{mode} of prompt {index}");

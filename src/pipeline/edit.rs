@@ -1,5 +1,7 @@
 //! Edits: the grids they begin with, and the pictures they end with (what they are: [`crate::edit`]).
 
+use std::cell::RefCell;
+
 use super::{Family, Finished, Level, Run};
 use crate::decode::{OnStep, Step, StepPlan, decode, drawn, halton};
 use crate::device::{Device, Masked};
@@ -131,9 +133,12 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
                 let first = steps - (steps as f64 * f64::from(*strength) + 1e-6).floor() as usize;
                 let mut forgotten = vec![false; grid[0] * grid[1]];
                 let noise = NoiseKey { seed: self.request.seed, stage: 0, step: 0 };
-                for cell in self.family.forget(forgotten.len(), first, steps, noise) {
-                    forgotten[cell] = true;
-                }
+                let cells = {
+                    let mut torch = self.torch.as_ref().map(RefCell::borrow_mut);
+                    let torch = torch.as_deref_mut();
+                    self.family.forget(forgotten.len(), first, steps, noise, torch)
+                };
+                cells.into_iter().for_each(|cell| forgotten[cell] = true);
                 let marked = |level: &Level<D>| refined(&forgotten, grid, level.grid);
                 self.stages(&self.without(source, marked), first, on_step)
             }
@@ -166,7 +171,7 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
     ) -> Result<Vec<Finished<D>>> {
         let device = self.device;
         let (stage, options) = (self.stage(0, 0), self.options(0));
-        let mut model = self.family.prepare(device, 0, &self.text, None)?;
+        let mut model = self.family.prepare(device, 0, stage.grid, &self.text, None)?;
         let mut tokens = source.tokens[0].clone();
         let log_weights = match preserve {
             0.0 => vec![0.0; tokens.len()],
