@@ -1,7 +1,7 @@
 //! The aMUSEd family (Patil et al., arXiv 2401.01808): CLIP, a U-ViT and a VQ tokenizer from a folder as the
 //! Hugging Face hub publishes it, one stage, and diffusers' schedule.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::VqConfig;
@@ -10,6 +10,7 @@ use crate::device::Device;
 use crate::edit::Change;
 use crate::error::{Error, Result};
 use crate::hub::{Folder, MaskingSchedule};
+use crate::image::Mask;
 use crate::models::MaskedModel;
 use crate::models::uvit::{Conditions, Uvit};
 use crate::pipeline::{Family, Level};
@@ -18,6 +19,7 @@ use crate::rng::{NoiseKey, Purpose};
 use crate::tensor::{Precision, Tensor};
 use crate::text::blend;
 use crate::text::clip::{Clip, Encoded};
+use crate::tokenizer::Encoded as Tokens;
 use crate::tokenizer::clip::ClipTokenizer;
 use crate::vq::Vq;
 use crate::weights::Weights;
@@ -59,15 +61,22 @@ pub(crate) struct Amused<D: Device> {
 /// The texts of a picture, and what else the transformer is told of it.
 pub(crate) struct Scene<D: Device> {
     texts: Encoded<D>, // the prompt's, then the negative one's
+    notes: Vec<String>,
     crop: [f32; 2],
     aesthetic: f32,
 }
 
 impl<D: Device> Amused<D> {
-    /// Ids of a text, padded. What does not fit is cut off, as diffusers does.
-    fn ids(&self, text: &str) -> Result<Vec<u32>> {
+    /// Ids of a text, padded. What does not fit is cut off, as diffusers does, and noted.
+    fn ids(&self, name: &str, text: &str, notes: &mut Vec<String>) -> Result<Vec<u32>> {
         let length = self.text_encoder.length();
-        let mut ids = self.tokenizer.encode(text, length)?.ids;
+        let Tokens { mut ids, truncated } = self.tokenizer.encode(text, length)?;
+        if truncated > 0 {
+            let kept = length - 2; // start and end have a place of their own
+            notes.push(format!(
+                "the last {truncated} tokens of the {name} were cut off: {kept} fit"
+            ));
+        }
         ids.resize(length, self.tokenizer.pad());
         Ok(ids)
     }
@@ -113,7 +122,7 @@ impl<D: Device> Amused<D> {
             ("token temperature", token_temperature.is_some_and(|t| t != 1.0)),
             ("top-k", top_k.is_some_and(|k| k > 0)),
         ];
-        for (name, _) in beyond.into_iter().filter(|(_, given)| *given) {
+        if let Some((name, _)) = beyond.into_iter().find(|(_, given)| *given) {
             let expected = "none with rng torch: diffusers has no such setting";
             return Err(Error::option(name, "a setting", expected));
         }
@@ -124,21 +133,6 @@ impl<D: Device> Amused<D> {
                 Err(Error::option("rng", "torch", expected))
             }
         }
-    }
-}
-
-/// The name of a model in the folder `path`: that of its repository in the hub's cache, or the folder's.
-fn name_of(path: &Path) -> String {
-    let path = path.canonicalize().unwrap_or_else(|_| path.into());
-    let names = path.components().rev().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
-        _ => None,
-    });
-    let names: Vec<String> = names.collect();
-    let cached = names.iter().find_map(|name| name.strip_prefix("models--"));
-    match cached {
-        Some(repository) => repository.replace("--", "/"),
-        None => names.into_iter().next().unwrap_or_else(|| "amused".into()),
     }
 }
 
@@ -177,7 +171,7 @@ impl<D: Device> Family<D> for Amused<D> {
             vq: Arc::new(vq),
         };
         Ok(Amused {
-            name: name_of(path),
+            name: folder.name(),
             files: folder.files(),
             masking: folder.scheduler.masking_schedule,
             tokenizer,
@@ -212,12 +206,19 @@ impl<D: Device> Family<D> for Amused<D> {
     }
 
     fn encode_text(&self, device: &D, prompt: &str, request: &Request) -> Result<Scene<D>> {
-        let (prompt, negative) = (self.ids(prompt)?, self.ids(&request.negative)?);
+        let mut notes = Vec::new();
+        let prompt = self.ids("prompt", prompt, &mut notes)?;
+        let negative = self.ids("negative prompt", &request.negative, &mut notes)?;
         Ok(Scene {
+            notes,
             texts: self.text_encoder.encode(device, &[&prompt, &negative])?,
             crop: request.crop.unwrap_or_default(),
             aesthetic: request.aesthetic.unwrap_or(AESTHETIC),
         })
+    }
+
+    fn notes(&self, scene: &Scene<D>) -> Vec<String> {
+        scene.notes.clone()
     }
 
     /// Mixes the prompts' states and pooled states; padding is a part of the text.
@@ -227,7 +228,8 @@ impl<D: Device> Family<D> for Amused<D> {
             states: blend(device, &from.texts.states, &to.texts.states, length, part)?,
             pooled: blend(device, &from.texts.pooled, &to.texts.pooled, 1, part)?,
         };
-        Ok(Scene { texts, ..from })
+        let notes = [from.notes, to.notes].concat();
+        Ok(Scene { texts, notes, crop: from.crop, aesthetic: from.aesthetic })
     }
 
     fn prepare<'a>(
@@ -265,6 +267,11 @@ impl<D: Device> Family<D> for Amused<D> {
             share: if filled { masked as f32 / cells as f32 } else { 1.0 },
         };
         Ok(schedule.plan(cells, masked, options))
+    }
+
+    /// Those of whose pixels about half are: diffusers scales the mask down by Lanczos's filter.
+    fn marked(&self, mask: &Mask, [rows, columns]: [usize; 2]) -> Vec<bool> {
+        mask.filtered(columns, rows).repaint
     }
 
     /// Each by itself, with the chance that the schedule leaves it masked, as diffusers does; but where all

@@ -128,6 +128,21 @@ const TOKENIZER: [&str; 6] = [
 ];
 
 impl Folder {
+    /// What the model is called: as its repository, where it lies in the hub's cache, or as its folder.
+    pub fn name(&self) -> String {
+        let path = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());
+        let names = path.components().rev().filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
+            _ => None,
+        });
+        let names: Vec<String> = names.collect();
+        let cached = names.iter().find_map(|name| name.strip_prefix("models--"));
+        match cached {
+            Some(repository) => repository.replace("--", "/"),
+            None => names.into_iter().next().unwrap_or_else(|| "amused".into()),
+        }
+    }
+
     /// Every file that decides about images, in a fixed order: its name within the folder, and its path.
     pub fn files(&self) -> Vec<(String, PathBuf)> {
         let configs = [

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, FILES};
 use crate::device::Device;
+use crate::edit::Change;
 use crate::error::{Error, Result};
 use crate::models::MaskedModel;
 use crate::models::muse::{Muse, Text};
@@ -108,6 +109,11 @@ impl<D: Device> Family<D> for Parts<D> {
         }
         if request.rng == Rng::Torch {
             return Err(Error::option("rng", "torch", "counter: this is a Muse model"));
+        }
+        if let Some(Change::Inpaint { strength, .. }) = request.edit.as_ref().map(|e| &e.change)
+            && *strength < 1.0
+        {
+            return Err(Error::option("strength", strength, "1: this is a Muse model"));
         }
         let levels = match request.size {
             Size::Base => &self.levels[..1],

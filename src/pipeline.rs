@@ -24,8 +24,9 @@ use crate::decode::{
     DecodeOptions, OnStep, Stage, Start, Step, StepPlan, TorchNoise, decode_with, drawn,
 };
 use crate::device::{Device, Masked};
+use crate::edit::touched;
 use crate::error::{Error, Result};
-use crate::image::Image;
+use crate::image::{Image, Mask};
 use crate::models::MaskedModel;
 use crate::request::{Request, Rng, Size};
 use crate::rng::NoiseKey;
@@ -72,6 +73,11 @@ pub(crate) trait Family<D: Device>: Send + Sync + Sized {
     /// Encodes `prompt`, and what guidance leads away from ("" is the unconditional text).
     fn encode_text(&self, device: &D, prompt: &str, request: &Request) -> Result<Self::Text>;
 
+    /// What to know of a text, for the user.
+    fn notes(&self, _text: &Self::Text) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The text on the way from one to another, at `part` from 0 to 1.
     fn between(
         &self,
@@ -100,6 +106,12 @@ pub(crate) trait Family<D: Device>: Send + Sync + Sized {
         _request: &Request,
     ) -> Result<Vec<StepPlan>> {
         start.plan(options)
+    }
+
+    /// The tokens of a grid that inpainting masks: those with a pixel of the mask, which is as large as the
+    /// grid's picture.
+    fn marked(&self, mask: &Mask, grid: [usize; 2]) -> Vec<bool> {
+        touched(mask, grid)
     }
 
     /// The tokens of `cells` that image-to-image forgets to begin at step `first` of `steps`: as many as the
@@ -161,6 +173,8 @@ pub struct Generated {
     pub superres_tokens: Option<Vec<u32>>,
     /// Where the time went.
     pub timings: Timings,
+    /// What to know of it besides, as that a text was cut off.
+    pub notes: Vec<String>,
 }
 
 /// One request under way.
@@ -242,6 +256,7 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
             base_tokens: tokens.next().transpose()?.unwrap_or_default(),
             superres_tokens: tokens.next().transpose()?,
             timings,
+            notes: run.family.notes(&run.text),
         })
     }
 

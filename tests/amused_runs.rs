@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use muse::decode::Step;
-use muse::{DeviceChoice, Engine, EngineOptions, Precision, Request, Rng, Size};
+use muse::edit::{Change, Edit};
+use muse::image::Mask;
+use muse::{DeviceChoice, Engine, EngineOptions, Image, Precision, Request, Rng, Size};
 use serde_json::Value;
 
 /// Logits may be off by twice what the reference's were, and so may the reference's: a choice may be another
@@ -172,4 +174,58 @@ fn text_to_image_takes_diffusers_tokens() {
     });
     assert_eq!(count.runs + count.parted, 60);
     assert_eq!(count.parted, 0);
+}
+
+/// The edited picture of the run, `[height, width]`.
+fn picture(index: usize, settings: &Value) -> Image {
+    let [height, width] = pair(&settings["edit_size"]).map(|side| side as usize);
+    Image { width, height, rgb: fixtures::image(&format!("run.{index}"), height, width) }
+}
+
+fn edit_steps(settings: &Value) -> Option<usize> {
+    Some(settings["edit_steps"].as_u64().unwrap() as usize)
+}
+
+#[test]
+fn image_to_image_takes_diffusers_tokens() {
+    let count = all_runs("image2image", |index, settings, request| {
+        let change = Change::Repaint { strength: number(&settings["strength"]) };
+        request.edit = Some(Edit::new(picture(index, settings), change));
+        request.base.steps = edit_steps(settings);
+    });
+    assert_eq!(count.runs + count.parted, 60);
+    assert_eq!(count.parted, 0);
+}
+
+#[test]
+fn inpainting_takes_diffusers_tokens() {
+    let count = all_runs("inpaint", |index, settings, request| {
+        let picture = picture(index, settings);
+        let mask = mask(index, picture.width, picture.height);
+        let strength = if index % 2 == 0 { 1.0 } else { number(&settings["strength"]) };
+        request.edit = Some(Edit::new(picture, Change::Inpaint { mask, strength }));
+        request.base.steps = edit_steps(settings);
+    });
+    assert_eq!(count.runs + count.parted, 60);
+    assert_eq!(count.parted, 0);
+}
+
+/// `mask` of the reference: rectangles of whole tokens, every fourth an ellipse, with the pixels that Pillow
+/// paints of these.
+fn mask(index: usize, width: usize, height: usize) -> Mask {
+    let (top, left) = (4 * (index % 3), 4 * (index % 5));
+    let (bottom, right) = (top + 12 + 4 * (index % 4), left + 8 + 4 * (index % 3));
+    let ellipse = index % 4 == 3;
+    let (bottom, right) = if ellipse { (bottom + 4, right + 6) } else { (bottom, right) };
+    let inside = |at: usize| {
+        let (x, y) = (at % width, at / width);
+        let within = (left..right).contains(&x) && (top..bottom).contains(&y);
+        // How far from the middle, of half a side.
+        let far = |at: usize, from: usize, to: usize| {
+            (2.0 * at as f32 + 1.0 - (from + to) as f32) / (to - from) as f32
+        };
+        let (x, y) = (far(x, left, right), far(y, top, bottom));
+        within && (!ellipse || x * x + y * y < 0.995)
+    };
+    Mask { width, height, repaint: (0..width * height).map(inside).collect() }
 }

@@ -56,9 +56,12 @@ fn dependencies_point_one_way() {
         ("src/vq.rs", &["cpu", "cuda", "decode", "pipeline", "engine", "image"]),
         ("src/decode", &["cpu", "cuda", "pipeline", "engine", "vq", "text", "image", "edit"]),
         ("src/edit.rs", &["cpu", "cuda", "pipeline", "engine", "vq", "text", "decode", "models"]),
-        ("src/pipeline", &["cpu", "cuda", "engine", "muse", "amused", "models::muse", "text", "hub"]),
+        (
+            "src/pipeline",
+            &["cpu", "cuda", "engine", "muse", "amused", "models::muse", "text", "hub"],
+        ),
         ("src/muse.rs", &["cpu", "cuda", "engine", "decode", "image"]),
-        ("src/amused.rs", &["cpu", "cuda", "engine", "muse", "image"]),
+        ("src/amused.rs", &["cpu", "cuda", "engine", "muse"]),
         ("src/ops.rs", &["cpu", "cuda", "models", "decode", "pipeline", "vq", "text"]),
         (
             "src/device.rs",
