@@ -107,8 +107,9 @@ impl<D: Device> Amused<D> {
         let grid = [height, width].map(|side| side / level.vq.grid_factor());
         if !(1..=MAX_TOKENS).contains(&(grid[0] * grid[1])) {
             let found = format!("{width}x{height} pixels, {} tokens", grid[0] * grid[1]);
-            let expected =
-                format!("at least {pixels} pixels each way and at most {MAX_TOKENS} tokens");
+            let expected = format!(
+                "a size of at least {pixels} pixels each way and at most {MAX_TOKENS} tokens"
+            );
             return Err(Error::option("size", found, expected));
         }
         Ok(grid)

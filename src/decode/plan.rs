@@ -202,6 +202,13 @@ mod tests {
     }
 
     #[test]
+    fn noise_falls_to_the_last_temperature() {
+        let options = DecodeOptions { last_temperature: Some(0.5), ..options(3) };
+        let noise: Vec<f32> = plan(64, &options).unwrap().iter().map(|s| s.noise).collect();
+        assert_eq!(noise, [1.5, 1.0, 0.5]);
+    }
+
+    #[test]
     fn more_steps_than_masked_tokens_are_refused() {
         let error = plan(16, &options(17)).unwrap_err().to_string();
         assert!(error.contains("steps: 17") && error.contains("1 to 16"), "{error}");
