@@ -46,6 +46,7 @@ fn config() -> TransformerConfig {
             guidance_schedule: GuidanceSchedule::Linear,
             order: Order::Confidence,
             temperature: 1.0,
+            last_temperature: None,
             token_temperature: 1.0,
             top_k: 0,
         },

@@ -137,6 +137,8 @@ struct DecodeKeys {
     #[serde(default)]
     order: Order,
     temperature: f32,
+    #[serde(skip)]
+    last_temperature: Option<f32>, // these models were tried with 0 alone
     token_temperature: f32,
     top_k: usize,
 }

@@ -7,6 +7,7 @@
 
 mod order;
 mod plan;
+mod torch;
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::tensor::{DType, Tensor};
 pub use order::Order;
 pub(crate) use order::{drawn, halton};
 pub use plan::{DecodeOptions, GuidanceSchedule, Start, StepPlan, plan};
+pub use torch::TorchNoise;
 
 /// What a step callback sees.
 #[derive(Clone, Debug)]
@@ -90,25 +92,41 @@ pub fn decode<D: Device>(
     stage: Stage,
     on_step: Option<&mut OnStep<'_>>,
 ) -> Result<Vec<Duration>> {
+    decode_with(device, model, masked, plan, stage, None, on_step)
+}
+
+/// [`decode`], with PyTorch's noise where it is given: then each step reads the logits back.
+pub fn decode_with<D: Device>(
+    device: &D,
+    model: &mut impl MaskedModel<D>,
+    masked: &mut Masked<D::Buffer>,
+    plan: &[StepPlan],
+    stage: Stage,
+    mut torch: Option<&mut TorchNoise>,
+    on_step: Option<&mut OnStep<'_>>,
+) -> Result<Vec<Duration>> {
+    let host = torch.is_some();
     let ranks = match stage.order.ranks(stage.grid) {
         Some(ranks) => Some(device.upload(&ranks, [ranks.len(), 1])?),
         None => None,
     };
     let mut run = |masked: &mut _, index: usize| -> Result<[D::Mark; 2]> {
         let start = device.mark()?;
-        step(device, model, masked, stage, &plan[index], ranks.as_ref())?;
+        let torch = torch.as_deref_mut();
+        step(device, model, masked, stage, &plan[index], (ranks.as_ref(), torch))?;
         Ok([start, device.mark()?])
     };
     let mut marks: Vec<[D::Mark; 2]> = Vec::with_capacity(plan.len());
     match on_step {
         // Nobody looks between the steps.
         None => {
-            let all = || (0..plan.len()).map(|index| run(masked, index)).collect();
-            marks = device.together(all)?;
+            let mut all = || (0..plan.len()).map(|index| run(masked, index)).collect();
+            marks = if host { all()? } else { device.together(all)? };
         }
         Some(on_step) => {
             for index in 0..plan.len() {
-                let [start, end] = device.together(|| run(masked, index))?;
+                let mut one = || run(masked, index);
+                let [start, end] = if host { one()? } else { device.together(one)? };
                 let tokens = device.download::<u32>(&masked.tokens)?;
                 let seen = Step {
                     stage: stage.name,
@@ -131,15 +149,22 @@ pub fn decode<D: Device>(
     marks.iter().map(|[start, end]| device.elapsed(start, end)).collect()
 }
 
-/// One step: predict, guide, draw, remask. `ranks` f32 `[cells, 1]` take the place of the confidences.
+/// One step: predict, guide, draw, remask. `ranks` f32 `[cells, 1]` take the place of the confidences. A step
+/// that would settle nothing is none.
 fn step<D: Device>(
     device: &D,
     model: &mut impl MaskedModel<D>,
     masked: &mut Masked<D::Buffer>,
     stage: Stage,
     step: &StepPlan,
-    ranks: Option<&Tensor<D::Buffer>>,
+    (ranks, torch): (Option<&Tensor<D::Buffer>>, Option<&mut TorchNoise>),
 ) -> Result<()> {
+    if step.remaining == step.masked {
+        if let Some(torch) = torch {
+            torch.skip_step(masked.tokens.shape().elements());
+        }
+        return Ok(());
+    }
     let noise = NoiseKey { seed: stage.seed, stage: stage.index, step: step.number };
     masked.positions.reshape([step.masked]);
     masked.sampled.reshape([step.masked]);
@@ -147,13 +172,19 @@ fn step<D: Device>(
     masked.remaining.reshape([step.remaining]);
 
     let logits = model.logits(device, masked, step.batch())?; // [batch*masked, codebook]
-    let sampling = Sampling {
-        guidance: step.guidance,
-        temperature: step.token_temperature,
-        top_k: step.top_k,
-        noise,
-    };
-    ops::guide_and_sample(device, masked, logits, sampling)?;
+    let host = torch.is_some();
+    match torch {
+        Some(torch) => torch.draw(device, masked, logits, step)?,
+        None => {
+            let sampling = Sampling {
+                guidance: step.guidance,
+                temperature: step.token_temperature,
+                top_k: step.top_k,
+                noise,
+            };
+            ops::guide_and_sample(device, masked, logits, sampling)?;
+        }
+    }
     if let Some(ranks) = ranks {
         masked.confidence.reshape([step.masked, 1]);
         ops::select_rows(device, &mut masked.confidence, ranks, &masked.positions)?;
@@ -161,7 +192,7 @@ fn step<D: Device>(
     }
     let remask = Remask {
         keep_masked: step.remaining,
-        temperature: step.noise,
+        temperature: if host { 0.0 } else { step.noise }, // PyTorch's is in the confidences
         mask_token: stage.mask_token,
         noise,
     };

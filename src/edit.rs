@@ -6,7 +6,7 @@
 //!
 //! | edit | masked |
 //! |---|---|
-//! | [`Change::Inpaint`] | every token with a pixel of the mask |
+//! | [`Change::Inpaint`] | every token with a pixel of the mask; of aMUSEd, as diffusers has it, half of them |
 //! | [`Change::Outpaint`] | what lies outside of the image, a window of the model's grid at a time |
 //! | [`Change::Repaint`] | a random part of the coarse grid (image to image), then all of the fine one |
 //! | [`Change::Resample`] | a few random tokens of the coarse grid, again and again, then all of the fine one |
@@ -54,6 +54,9 @@ pub enum Change {
         /// As large as the image; JSON cannot hold it.
         #[serde(skip)]
         mask: Mask,
+        /// The part of the steps that run, from the end: of aMUSEd; Muse runs all, 1.
+        #[serde(default = "whole")]
+        strength: f32,
     },
     /// Paints beyond the image's edges.
     Outpaint {
@@ -97,6 +100,10 @@ pub struct Margins {
     pub bottom: usize,
 }
 
+fn whole() -> f32 {
+    1.0
+}
+
 fn feather() -> usize {
     Edit::FEATHER
 }
@@ -133,13 +140,14 @@ impl Edit {
             return Err(Error::option("feather", self.feather, "0 to 256 pixels"));
         }
         match &self.change {
-            Change::Inpaint { .. } => Ok(()),
+            Change::Inpaint { strength, .. } | Change::Repaint { strength } => {
+                within("strength", *strength, 0.0..=1.0)
+            }
             Change::Outpaint { margins, .. } if *margins == Margins::default() => {
                 let expected = "at least one pixel left, right, top or bottom";
                 Err(Error::option("outpainting", "no pixels to add", expected))
             }
             Change::Outpaint { .. } => Ok(()),
-            Change::Repaint { strength } => within("strength", *strength, 0.0..=1.0),
             Change::Resample { iterations, fraction, preserve } => {
                 if !(1..=1000).contains(iterations) {
                     return Err(Error::option("iterations", iterations, "1 to 1000"));
@@ -155,7 +163,7 @@ impl Edit {
         self.image.check()?;
         let (width, height) = (self.image.width, self.image.height);
         match &self.change {
-            Change::Inpaint { mask } => {
+            Change::Inpaint { mask, .. } => {
                 if (mask.width, mask.height, mask.repaint.len()) != (width, height, width * height)
                 {
                     let found = format!("{}×{} pixels", mask.width, mask.height);

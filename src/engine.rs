@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use crate::amused::Amused;
 use crate::cpu::Cpu;
 use crate::cuda::{Cuda, Timed};
 use crate::decode::{OnStep, Step};
@@ -274,9 +275,8 @@ fn stages<D: Device + 'static>(
     precision: Precision,
 ) -> Result<Box<dyn Stages>> {
     if hub::is_folder(path) {
-        let problem = "an aMUSEd model, a family that cannot be run yet; expected a directory with \
-                       Muse's config.json";
-        return Err(Error::model(path, problem));
+        let traced = Traced::new(device);
+        return Ok(Box::new(Pipeline::<_, Amused<_>>::load(traced, path, precision)?));
     }
     Ok(Box::new(Pipeline::<_, Parts<_>>::load(Traced::new(device), path, precision)?))
 }

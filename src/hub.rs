@@ -117,6 +117,55 @@ impl Folder {
     }
 }
 
+/// Files of a tokenizer's folder, all that may be there.
+const TOKENIZER: [&str; 6] = [
+    "added_tokens.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+];
+
+impl Folder {
+    /// What the model is called: as its repository, where it lies in the hub's cache, or as its folder.
+    pub fn name(&self) -> String {
+        let path = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());
+        let names = path.components().rev().filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
+            _ => None,
+        });
+        let names: Vec<String> = names.collect();
+        let cached = names.iter().find_map(|name| name.strip_prefix("models--"));
+        match cached {
+            Some(repository) => repository.replace("--", "/"),
+            None => names.into_iter().next().unwrap_or_else(|| "amused".into()),
+        }
+    }
+
+    /// Every file that decides about images, in a fixed order: its name within the folder, and its path.
+    pub fn files(&self) -> Vec<(String, PathBuf)> {
+        let configs = [
+            "model_index.json",
+            "scheduler/scheduler_config.json",
+            "text_encoder/config.json",
+            "transformer/config.json",
+            "vqvae/config.json",
+        ];
+        let tokenizer = TOKENIZER.into_iter().map(|file| self.tokenizer.join(file));
+        let weights = [&self.text_encoder_weights, &self.transformer_weights, &self.vqvae_weights];
+        let all = (configs.into_iter().map(|file| self.root.join(file)))
+            .chain(tokenizer.filter(|path| path.exists()))
+            .chain(weights.into_iter().flatten().cloned());
+        let name = |path: &Path| {
+            let parts = path.strip_prefix(&self.root).unwrap_or(path).components();
+            let parts: Vec<_> = parts.map(|part| part.as_os_str().to_string_lossy()).collect();
+            parts.join("/")
+        };
+        all.map(|path| (name(&path), path)).collect()
+    }
+}
+
 const INCOMPLETE: &str = "not there: the model's folder is incomplete; fetch it again";
 
 /// The folder with the model: `path`, or the snapshot that a cached repository's `refs/main` names.

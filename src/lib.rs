@@ -13,6 +13,7 @@
 //! Invariants, and the tests that hold them, are in `ARCHITECTURE.md`.
 #![deny(missing_docs)]
 
+pub mod amused;
 pub mod config;
 pub mod cpu;
 pub mod cuda;
@@ -43,5 +44,5 @@ pub use engine::{DeviceChoice, Engine, EngineOptions};
 pub use error::{Error, Result};
 pub use image::Image;
 pub use pipeline::{Generated, Timings};
-pub use request::{Overrides, Request, Size, Toward};
+pub use request::{Overrides, Request, Rng, Size, Toward};
 pub use tensor::Precision;

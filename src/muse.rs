@@ -2,17 +2,19 @@
 //! that hold them (a directory like `models/demo`, see [`crate::config`]).
 
 use std::path::{Path, PathBuf};
-
-use half::bf16;
+use std::sync::Arc;
 
 use crate::config::{Config, FILES};
 use crate::device::Device;
+use crate::edit::Change;
 use crate::error::{Error, Result};
 use crate::models::MaskedModel;
 use crate::models::muse::{Muse, Text};
 use crate::pipeline::{Family, Level};
-use crate::tensor::{DType, Precision, Tensor};
+use crate::request::{Request, Rng, Size};
+use crate::tensor::{Precision, Tensor};
 use crate::text::bert::Bert;
+use crate::text::{read, write};
 use crate::tokenizer::Tokenizer;
 use crate::vq::Vq;
 use crate::weights::Weights;
@@ -69,7 +71,7 @@ impl<D: Device> Family<D> for Parts<D> {
                         grid: transformer.grid,
                         mask_token: model.mask_token(),
                         defaults: transformer.decode,
-                        vq: Vq::load(device, weights, vq)?,
+                        vq: Arc::new(Vq::load(device, weights, vq)?),
                     });
                     transformers.push(model);
                 }
@@ -96,9 +98,38 @@ impl<D: Device> Family<D> for Parts<D> {
         &self.levels
     }
 
-    fn encode_text(&self, device: &D, prompt: &str, negative: &str) -> Result<Text<D>> {
+    fn levels_for(&self, request: &Request) -> Result<Vec<Level<D>>> {
+        let (side, none) =
+            (self.levels[self.levels.len() - 1].side(), "none: this is a Muse model");
+        if let Some(crop) = request.crop {
+            return Err(Error::option("crop", format!("{crop:?}"), none));
+        }
+        if let Some(aesthetic) = request.aesthetic {
+            return Err(Error::option("aesthetic", aesthetic, none));
+        }
+        if request.rng == Rng::Torch {
+            return Err(Error::option("rng", "torch", "counter: this is a Muse model"));
+        }
+        if let Some(Change::Inpaint { strength, .. }) = request.edit.as_ref().map(|e| &e.change)
+            && *strength < 1.0
+        {
+            return Err(Error::option("strength", strength, "1: this is a Muse model"));
+        }
+        let levels = match request.size {
+            Size::Base => &self.levels[..1],
+            Size::Full => &self.levels,
+            Size::Pixels([width, height]) => {
+                let found = format!("{width}x{height}");
+                let expected = format!("full ({}x{} pixels) or base", side[1], side[0]);
+                return Err(Error::option("size", found, expected));
+            }
+        };
+        Ok(levels.iter().map(|level| level.with_grid(level.grid)).collect())
+    }
+
+    fn encode_text(&self, device: &D, prompt: &str, request: &Request) -> Result<Text<D>> {
         let prompt = self.ids("prompt", prompt)?;
-        let negative = self.ids("negative prompt", negative)?;
+        let negative = self.ids("negative prompt", &request.negative)?;
         let states = self.text_encoder.encode(device, [&prompt, &negative])?;
         Ok(Text { states, lengths: [prompt.len(), negative.len()], batch: 2 })
     }
@@ -112,16 +143,7 @@ impl<D: Device> Family<D> for Parts<D> {
             return Ok(to);
         }
         let (dtype, size) = (from.states.dtype(), from.states.shape().last());
-        let read = |text: &Text<D>| -> Result<Vec<f32>> {
-            match dtype {
-                DType::F32 => device.download(&text.states),
-                _ => {
-                    let states: Vec<bf16> = device.download(&text.states)?;
-                    Ok(states.into_iter().map(bf16::to_f32).collect())
-                }
-            }
-        };
-        let (a, b) = (read(&from)?, read(&to)?);
+        let (a, b) = (read(device, &from.states)?, read(device, &to.states)?);
         let (length, negative) = (from.lengths[0].max(to.lengths[0]), from.lengths[1]);
         let longest = length.max(negative);
         let mut states = vec![0.0; 2 * longest * size];
@@ -134,14 +156,7 @@ impl<D: Device> Family<D> for Parts<D> {
         }
         states[longest * size..][..negative * size]
             .copy_from_slice(&a[a.len() / 2..][..negative * size]);
-        let shape = [2 * longest, size];
-        let states = match dtype {
-            DType::F32 => device.upload(&states, shape)?,
-            _ => {
-                let rounded: Vec<bf16> = states.into_iter().map(bf16::from_f32).collect();
-                device.upload(&rounded, shape)?
-            }
-        };
+        let states = write(device, &states, dtype, [2 * longest, size])?;
         Ok(Text { states, lengths: [length, negative], batch: 2 })
     }
 
@@ -149,6 +164,7 @@ impl<D: Device> Family<D> for Parts<D> {
         &'a self,
         device: &D,
         level: usize,
+        _grid: [usize; 2],
         text: &Text<D>,
         coarse: Option<&Tensor<D::Buffer>>,
     ) -> Result<impl MaskedModel<D> + 'a> {

@@ -14,16 +14,21 @@
 
 mod edit;
 
+use std::cell::RefCell;
 use std::f64::consts::FRAC_PI_2;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::decode::{DecodeOptions, OnStep, Stage, Start, Step, StepPlan, decode, drawn};
+use crate::decode::{
+    DecodeOptions, OnStep, Stage, Start, Step, StepPlan, TorchNoise, decode_with, drawn,
+};
 use crate::device::{Device, Masked};
+use crate::edit::touched;
 use crate::error::{Error, Result};
-use crate::image::Image;
+use crate::image::{Image, Mask};
 use crate::models::MaskedModel;
-use crate::request::{Request, Size};
+use crate::request::{Request, Rng, Size};
 use crate::rng::NoiseKey;
 use crate::tensor::{Precision, Tensor};
 use crate::vq::Vq;
@@ -39,7 +44,7 @@ pub(crate) struct Level<D: Device> {
     /// What a request leaves open.
     pub defaults: DecodeOptions,
     /// Pixels to tokens and back.
-    pub vq: Vq<D>,
+    pub vq: Arc<Vq<D>>,
 }
 
 /// The models of one checkpoint, of one family, on one device.
@@ -59,8 +64,19 @@ pub(crate) trait Family<D: Device>: Send + Sync + Sized {
     /// The stages, coarse to fine; at least one.
     fn levels(&self) -> &[Level<D>];
 
-    /// Encodes the prompt, and what guidance leads away from ("" is the unconditional text).
-    fn encode_text(&self, device: &D, prompt: &str, negative: &str) -> Result<Self::Text>;
+    /// The stages that a request runs, coarse to fine, with its grids.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for what a request asks and this family does not have.
+    fn levels_for(&self, request: &Request) -> Result<Vec<Level<D>>>;
+
+    /// Encodes `prompt`, and what guidance leads away from ("" is the unconditional text).
+    fn encode_text(&self, device: &D, prompt: &str, request: &Request) -> Result<Self::Text>;
+
+    /// What to know of a text, for the user.
+    fn notes(&self, _text: &Self::Text) -> Vec<String> {
+        Vec::new()
+    }
 
     /// The text on the way from one to another, at `part` from 0 to 1.
     fn between(
@@ -71,24 +87,43 @@ pub(crate) trait Family<D: Device>: Send + Sync + Sized {
         part: f32,
     ) -> Result<Self::Text>;
 
-    /// The transformer of stage number `level`, with everything computed that is constant for one image.
-    /// `coarse` u32 `[cells]` is the finished grid of the stage before it.
+    /// The transformer of stage number `level`, with everything computed that is constant for one image of
+    /// `grid` tokens. `coarse` u32 `[cells]` is the finished grid of the stage before it.
     fn prepare<'a>(
         &'a self,
         device: &D,
         level: usize,
+        grid: [usize; 2],
         text: &Self::Text,
         coarse: Option<&Tensor<D::Buffer>>,
     ) -> Result<impl MaskedModel<D> + 'a>;
 
-    /// The steps that decode stage number `level`.
-    fn plan(&self, _level: usize, start: Start, options: &DecodeOptions) -> Result<Vec<StepPlan>> {
+    /// The steps that decode a stage.
+    fn plan(
+        &self,
+        start: Start,
+        options: &DecodeOptions,
+        _request: &Request,
+    ) -> Result<Vec<StepPlan>> {
         start.plan(options)
     }
 
+    /// The tokens of a grid that inpainting masks: those with a pixel of the mask, which is as large as the
+    /// grid's picture.
+    fn marked(&self, mask: &Mask, grid: [usize; 2]) -> Vec<bool> {
+        touched(mask, grid)
+    }
+
     /// The tokens of `cells` that image-to-image forgets to begin at step `first` of `steps`: as many as the
-    /// cosine schedule leaves masked there.
-    fn forget(&self, cells: usize, first: usize, steps: usize, noise: NoiseKey) -> Vec<usize> {
+    /// cosine schedule leaves masked there. `torch` is the noise of a family that has it.
+    fn forget(
+        &self,
+        cells: usize,
+        first: usize,
+        steps: usize,
+        noise: NoiseKey,
+        _torch: Option<&mut TorchNoise>,
+    ) -> Vec<usize> {
         let ratio = (FRAC_PI_2 * first as f64 / steps as f64).cos();
         drawn(&vec![0.0; cells], (cells as f64 * ratio + 1e-9).floor() as usize, noise)
     }
@@ -138,15 +173,18 @@ pub struct Generated {
     pub superres_tokens: Option<Vec<u32>>,
     /// Where the time went.
     pub timings: Timings,
+    /// What to know of it besides, as that a text was cut off.
+    pub notes: Vec<String>,
 }
 
 /// One request under way.
 struct Run<'a, D: Device, F: Family<D>> {
     device: &'a D,
     family: &'a F,
-    levels: &'a [Level<D>],
+    levels: Vec<Level<D>>,
     request: &'a Request,
     text: F::Text,
+    torch: Option<RefCell<TorchNoise>>, // instead of counter-based noise
 }
 
 /// What one stage of one image made, and the time it took.
@@ -174,11 +212,13 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
         request.validate()?;
         let device = &self.device;
 
-        let levels = self.levels(request.size);
+        let levels = self.family.levels_for(request)?;
+        let torch = (request.rng == Rng::Torch)
+            .then(|| RefCell::new(TorchNoise::new(request.seed, levels[0].vq.codes())));
 
         let start = device.mark()?;
         let text = self.encode_text(request)?;
-        let run = Run { device, family: &self.family, levels, request, text };
+        let run = Run { device, family: &self.family, levels, request, text, torch };
 
         let text_done = device.mark()?;
         let edit = request.edit.as_ref();
@@ -192,7 +232,7 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
 
         let finest = stages.len() - 1;
         let mut image =
-            levels[finest].picture(device, &stages[finest].tokens, stages[finest].grid)?;
+            run.levels[finest].picture(device, &stages[finest].tokens, stages[finest].grid)?;
         if let Some((edit, source)) = edit.zip(source.as_ref()) {
             image = source.compose(edit, image);
         }
@@ -216,11 +256,12 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
             base_tokens: tokens.next().transpose()?.unwrap_or_default(),
             superres_tokens: tokens.next().transpose()?,
             timings,
+            notes: run.family.notes(&run.text),
         })
     }
 
     fn encode_text(&self, request: &Request) -> Result<F::Text> {
-        let encode = |prompt| self.family.encode_text(&self.device, prompt, &request.negative);
+        let encode = |prompt| self.family.encode_text(&self.device, prompt, request);
         let text = encode(&request.prompt)?;
         match &request.toward {
             None => Ok(text),
@@ -228,15 +269,6 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
                 let other = encode(&toward.prompt)?;
                 self.family.between(&self.device, text, other, toward.part)
             }
-        }
-    }
-
-    /// The stages of an image of this size.
-    fn levels(&self, size: Size) -> &[Level<D>] {
-        let levels = self.family.levels();
-        match size {
-            Size::Base => &levels[..1],
-            Size::Full => levels,
         }
     }
 
@@ -258,7 +290,7 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
 
     /// Tokens of an image in the base (or finest) tokenizer; its sides are the tokenizer's.
     pub(crate) fn encode_image(&self, image: &Image, size: Size) -> Result<Vec<u32>> {
-        let levels = self.levels(size);
+        let levels = self.family.levels_for(&Request { size, ..Request::default() })?;
         let level = &levels[levels.len() - 1];
         let side = level.side();
         if [image.height, image.width] != side {
@@ -326,20 +358,28 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
         let stage = self.stage(index, window);
         let masked = tokens.iter().filter(|&&token| token == stage.mask_token).count();
         let start = Start { cells: tokens.len(), masked, first };
-        let plan = self.family.plan(index, start, &self.options(index))?;
+        let plan = self.family.plan(start, &self.options(index), self.request)?;
         if plan.is_empty() {
             return Ok((device.upload(tokens, [tokens.len()])?, Vec::new()));
         }
         let mut masked = Masked::new(device, tokens, stage.mask_token)?;
-        let mut model = self.family.prepare(device, index, &self.text, coarse)?;
-        let steps = decode(device, &mut model, &mut masked, &plan, stage, on_step)?;
+        let mut model = self.family.prepare(device, index, stage.grid, &self.text, coarse)?;
+        let mut torch = self.torch.as_ref().map(RefCell::borrow_mut);
+        let torch = torch.as_deref_mut();
+        let steps = decode_with(device, &mut model, &mut masked, &plan, stage, torch, on_step)?;
         Ok((masked.tokens, steps))
     }
 }
 
 impl<D: Device> Level<D> {
+    /// The same stage with another grid, or the same one.
+    pub(crate) fn with_grid(&self, grid: [usize; 2]) -> Self {
+        let Level { name, mask_token, defaults, ref vq, .. } = *self;
+        Level { name, grid, mask_token, defaults, vq: Arc::clone(vq) }
+    }
+
     /// Height and width of the grid's picture, in pixels.
-    fn side(&self) -> [usize; 2] {
+    pub(crate) fn side(&self) -> [usize; 2] {
         self.grid.map(|n| n * self.vq.grid_factor())
     }
 

@@ -4,15 +4,38 @@ use crate::decode::{DecodeOptions, GuidanceSchedule, Order};
 use crate::edit::{Edit, within};
 use crate::error::{Error, Result};
 
-/// How far the pipeline goes.
+/// Longest side of a picture that is asked for by its size, in pixels.
+const MAX_SIDE: usize = 4096;
+
+/// How far the pipeline goes, or how large its picture is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Size {
     /// Decode the base grid only: the small image.
     Base,
-    /// Base, then super-res where the model has one.
+    /// Base, then super-res where the model has one; of an edit by aMUSEd, the size of its image.
     #[default]
     Full,
+    /// Width and height, of aMUSEd: multiples of the pixels of a token.
+    Pixels([usize; 2]),
+}
+
+/// Where noise comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rng {
+    /// Our own counter-based generator ([`crate::rng`]).
+    #[default]
+    Counter,
+    /// PyTorch's on the processor, in diffusers' order of draws: the tokens of `torch.Generator("cpu")` with
+    /// the same seed. Of aMUSEd.
+    Torch,
+}
+
+impl Rng {
+    fn is_default(&self) -> bool {
+        *self == Rng::default()
+    }
 }
 
 /// Settings of one decode loop; what is absent comes from the model's config.
@@ -31,6 +54,9 @@ pub struct Overrides {
     pub order: Option<Order>,
     /// Temperature of the confidence noise.
     pub temperature: Option<f32>,
+    /// That of the last step, to which the other one is annealed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_temperature: Option<f32>,
     /// Temperature of the token distribution; 0 is greedy.
     pub token_temperature: Option<f32>,
     /// Draw tokens from the `top_k` largest logits; 0 means all.
@@ -62,6 +88,15 @@ pub struct Request {
     pub seed: u64,
     /// Base image or full size.
     pub size: Size,
+    /// Where noise comes from.
+    #[serde(skip_serializing_if = "Rng::is_default")]
+    pub rng: Rng,
+    /// What aMUSEd is told of the picture: pixels cut off of a larger one at its left and top; 0, 0 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop: Option<[f32; 2]>,
+    /// What aMUSEd is told of the picture: its aesthetic score, 6 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aesthetic: Option<f32>,
     /// Settings of the base stage.
     pub base: Overrides,
     /// Settings of the super-res stage.
@@ -110,6 +145,15 @@ impl Request {
         if let Some(edit) = &self.edit {
             edit.validate_settings()?;
         }
+        if let Size::Pixels(sides) = self.size
+            && let Some(side) = sides.into_iter().find(|side| !(1..=MAX_SIDE).contains(side))
+        {
+            return Err(Error::option("size", side, format!("1 to {MAX_SIDE} pixels each way")));
+        }
+        for margin in self.crop.into_iter().flatten() {
+            within("crop", margin, 0.0..=65536.0)?;
+        }
+        self.aesthetic.map_or(Ok(()), |score| within("aesthetic", score, 0.0..=100.0))?;
         for overrides in [&self.base, &self.superres] {
             overrides.validate()?;
         }
@@ -130,6 +174,7 @@ impl Overrides {
         let ranges = [
             ("guidance", self.guidance),
             ("temperature", self.temperature),
+            ("last temperature", self.last_temperature),
             ("token temperature", self.token_temperature),
         ];
         for (name, value) in ranges {
@@ -152,6 +197,10 @@ impl Overrides {
             guidance_schedule: self.guidance_schedule.unwrap_or(defaults.guidance_schedule),
             order: self.order.unwrap_or(defaults.order),
             temperature: self.temperature.unwrap_or(defaults.temperature),
+            last_temperature: match (self.temperature, self.last_temperature) {
+                (None, None) => defaults.last_temperature,
+                (_, last) => last,
+            },
             token_temperature: self.token_temperature.unwrap_or(defaults.token_temperature),
             top_k: self.top_k.unwrap_or(defaults.top_k),
         }

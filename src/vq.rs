@@ -113,6 +113,11 @@ impl<D: Device> Vq<D> {
         Ok(z)
     }
 
+    /// Codes, from 0 on.
+    pub fn codes(&self) -> usize {
+        self.codebook.shape().rows()
+    }
+
     /// Pixels per token side.
     pub fn grid_factor(&self) -> usize {
         self.grid_factor

@@ -4,7 +4,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use muse::hub::Folder;
+use muse::amused::{DEFAULTS, Schedule};
+use muse::decode::DecodeOptions;
+use muse::hub::{Folder, MaskingSchedule};
 use muse::tokenizer::clip::ClipTokenizer;
 use muse::weights::Weights;
 use serde_json::Value;
@@ -103,4 +105,39 @@ fn prompts_have_transformers_ids() {
         found.resize(length, tokenizer.pad());
         assert_eq!(found, wanted, "{prompt}");
     }
+}
+
+/// As many tokens stay masked after every step as in all of diffusers' runs.
+#[test]
+fn schedules_are_diffusers() {
+    let prompts = json(&metadata("amused_runs")["prompts"]);
+    let bytes = std::fs::read(format!("{GOLDEN}/amused_runs.safetensors")).unwrap();
+    let golden = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut runs = 0;
+    for (index, prompt) in prompts.as_array().unwrap().iter().enumerate() {
+        for (mode, masking, steps) in [
+            ("text2image", MaskingSchedule::Cosine, "steps"),
+            ("image2image", MaskingSchedule::Cosine, "edit_steps"),
+            ("inpaint", MaskingSchedule::Linear, "edit_steps"),
+        ] {
+            let steps = prompt[steps].as_u64().unwrap() as usize;
+            let settled = golden.tensor(&format!("{index}.{mode}.settled")).unwrap(); // [3, cells]
+            let taken = golden.tensor(&format!("{index}.{mode}.margins")).unwrap().shape()[1];
+            let cells = settled.shape()[1];
+            for run in settled.data().chunks_exact(cells) {
+                let masked = |done| run.iter().filter(|&&s| usize::from(s) > done).count();
+                let share = match masking {
+                    MaskingSchedule::Linear => masked(0) as f32 / cells as f32,
+                    MaskingSchedule::Cosine => 1.0,
+                };
+                let schedule = Schedule { masking, start: steps - taken, share };
+                let plan = schedule.plan(cells, masked(0), &DecodeOptions { steps, ..DEFAULTS });
+                let remaining: Vec<usize> = plan.iter().map(|step| step.remaining).collect();
+                let expected: Vec<usize> = (1..=taken).map(masked).collect();
+                assert_eq!(remaining, expected, "{mode} of prompt {index}");
+                runs += 1;
+            }
+        }
+    }
+    assert_eq!(runs, 180);
 }

@@ -323,7 +323,7 @@ fn both_backends_inpaint_alike() {
     image.place(&Image::filled(24, 20, [190, 40, 30]), 8, 30);
     let mut mask = Mask::empty(64, 64);
     mask.add(Rectangle { x: 6, y: 28, width: 28, height: 20 }).unwrap();
-    let edit = Edit { decoded: true, ..Edit::new(image, Change::Inpaint { mask }) };
+    let edit = Edit { decoded: true, ..Edit::new(image, Change::Inpaint { mask, strength: 1.0 }) };
     let mut request = Request::edit("a dog on a blue background", edit);
     request.size = Size::Base;
     request.base.steps = Some(2);

@@ -155,6 +155,7 @@ fn every_step_makes_the_choices_of_the_f64_implementation() {
         guidance_schedule: GuidanceSchedule::Linear,
         order: Order::Confidence,
         temperature,
+        last_temperature: None,
         token_temperature,
         top_k,
     };
@@ -222,6 +223,7 @@ fn a_callback_can_cancel() {
         guidance_schedule: GuidanceSchedule::Linear,
         order: Order::Confidence,
         temperature: 1.0,
+        last_temperature: None,
         token_temperature: 1.0,
         top_k: 0,
     };

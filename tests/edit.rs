@@ -80,7 +80,7 @@ fn an_empty_mask_returns_the_original() {
         [(original(), Fit::Crop), (strange.clone(), Fit::Crop), (strange, Fit::Stretch)]
     {
         let mask = Mask::empty(image.width, image.height);
-        let mut edit = Edit::new(image.clone(), Change::Inpaint { mask });
+        let mut edit = Edit::new(image.clone(), Change::Inpaint { mask, strength: 1.0 });
         edit.fit = fit;
         assert!(run(OTHER, edit).image == image, "{}×{}", image.width, image.height);
     }
@@ -90,7 +90,7 @@ fn an_empty_mask_returns_the_original() {
 fn a_full_mask_is_generation() {
     let generated = ENGINE.generate(&seeded(Request::new(OTHER), 3)).unwrap();
     let mask = boxed(128, 128, Rectangle { x: 0, y: 0, width: 128, height: 128 });
-    for change in [Change::Inpaint { mask }, Change::Repaint { strength: 1.0 }] {
+    for change in [Change::Inpaint { mask, strength: 1.0 }, Change::Repaint { strength: 1.0 }] {
         let again = run(OTHER, edited(change));
         assert_eq!(again.base_tokens, generated.base_tokens);
         assert_eq!(again.superres_tokens, generated.superres_tokens);
@@ -102,7 +102,7 @@ fn a_full_mask_is_generation() {
 fn inpainting_leaves_what_the_mask_does_not_touch() {
     // From within a token to within another one: 3 × 2 coarse ones, 5 × 3 fine ones.
     let hole = Rectangle { x: 20, y: 37, width: 36, height: 20 };
-    let edit = edited(Change::Inpaint { mask: boxed(128, 128, hole) });
+    let edit = edited(Change::Inpaint { mask: boxed(128, 128, hole), strength: 1.0 });
     let result = run(OTHER, edit.clone());
     let [coarse_before, fine_before] = tokens_of(&original());
     let mut changed = [0, 0];
@@ -147,7 +147,7 @@ fn an_image_of_any_shape_is_inpainted_in_place() {
     let image = original().resized(300, 200);
     let hole = Rectangle { x: 60, y: 10, width: 50, height: 50 };
     let mask = boxed(300, 200, hole);
-    let result = run(OTHER, Edit::new(image.clone(), Change::Inpaint { mask }));
+    let result = run(OTHER, Edit::new(image.clone(), Change::Inpaint { mask, strength: 1.0 }));
     assert_eq!((result.image.width, result.image.height), (300, 200));
     for (at, (before, after)) in image.rgb.chunks(3).zip(result.image.rgb.chunks(3)).enumerate() {
         let (x, y) = (at % 300, at / 300);
@@ -155,7 +155,7 @@ fn an_image_of_any_shape_is_inpainted_in_place() {
     }
     // The model sees columns 50 to 250.
     let mask = boxed(300, 200, Rectangle { x: 40, ..hole });
-    let mut edit = Edit::new(image, Change::Inpaint { mask });
+    let mut edit = Edit::new(image, Change::Inpaint { mask, strength: 1.0 });
     let error = ENGINE.generate(&Request::edit(OTHER, edit.clone())).unwrap_err().to_string();
     assert!(error.contains("mask") && error.contains("50,0,200,200"), "{error}");
     edit.fit = Fit::Stretch;
@@ -263,7 +263,7 @@ fn refused(request: Request, words: &[&str]) {
 fn edits_that_cannot_be_made() {
     let refuse = |change, words: &[&str]| refused(Request::edit(PROMPT, edited(change)), words);
     refuse(
-        Change::Inpaint { mask: Mask::empty(64, 128) },
+        Change::Inpaint { mask: Mask::empty(64, 128), strength: 1.0 },
         &["mask: 64×128 pixels", "128×128 pixels, the size of the image"],
     );
     for rectangle in [

@@ -40,13 +40,13 @@ fn no_source_file_is_longer_than_500_lines() {
     assert!(seen > 30, "only {seen} source files were found");
 }
 
-/// `bin → engine → muse → pipeline → {text, decode → models, vq, edit → image} → ops → device ← {cpu, cuda}`;
+/// `bin → engine → {muse, amused} → pipeline → {text, decode → models, vq, edit → image} → ops → device ← {cpu, cuda}`;
 /// tensor, weights, rng and error are leaves.
 #[test]
 fn dependencies_point_one_way() {
     let backend: &[&str] =
         &["models", "text", "vq", "decode", "pipeline", "engine", "ops", "weights", "image::"];
-    let rules: [(&str, &[&str]); 15] = [
+    let rules: [(&str, &[&str]); 16] = [
         ("src/cpu", backend),
         ("src/cpu", &["cuda"]),
         ("src/cuda", backend),
@@ -56,8 +56,12 @@ fn dependencies_point_one_way() {
         ("src/vq.rs", &["cpu", "cuda", "decode", "pipeline", "engine", "image"]),
         ("src/decode", &["cpu", "cuda", "pipeline", "engine", "vq", "text", "image", "edit"]),
         ("src/edit.rs", &["cpu", "cuda", "pipeline", "engine", "vq", "text", "decode", "models"]),
-        ("src/pipeline", &["cpu", "cuda", "engine", "muse", "models::muse", "text", "hub"]),
+        (
+            "src/pipeline",
+            &["cpu", "cuda", "engine", "muse", "amused", "models::muse", "text", "hub"],
+        ),
         ("src/muse.rs", &["cpu", "cuda", "engine", "decode", "image"]),
+        ("src/amused.rs", &["cpu", "cuda", "engine", "muse"]),
         ("src/ops.rs", &["cpu", "cuda", "models", "decode", "pipeline", "vq", "text"]),
         (
             "src/device.rs",

@@ -274,6 +274,7 @@ fn decoding_leaves_known_tokens_alone_and_nothing_masked() {
         guidance_schedule: GuidanceSchedule::Linear,
         order: Order::Confidence,
         temperature: 1.5,
+        last_temperature: None,
         token_temperature: 1.0,
         top_k: 0,
     };

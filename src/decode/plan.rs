@@ -16,9 +16,11 @@ pub struct DecodeOptions {
     pub guidance_schedule: GuidanceSchedule,
     /// Which draws a step keeps.
     pub order: Order,
-    /// Temperature of the confidence noise, annealed linearly to 0 (MaskGIT's choice temperature); other
-    /// orders have none.
+    /// Temperature of the confidence noise at the first step, annealed linearly (MaskGIT's choice
+    /// temperature); other orders have none.
     pub temperature: f32,
+    /// What it is annealed to; `None` is the family's own choice: 0, or aMUSEd's 0.01.
+    pub last_temperature: Option<f32>,
     /// Temperature of the token distribution; 0 is greedy.
     pub token_temperature: f32,
     /// Tokens are drawn from the `top_k` largest logits; 0 means all.
@@ -118,7 +120,10 @@ impl Start {
                 remaining,
                 guidance: options.guidance_at(i, n),
                 noise: match options.order {
-                    Order::Confidence => options.temperature * (1.0 - done as f32),
+                    Order::Confidence => {
+                        let last = options.last_temperature.unwrap_or(0.0);
+                        last + (options.temperature - last) * (1.0 - done as f32)
+                    }
                     Order::Halton => 0.0,
                     Order::Random => 1.0,
                 },
@@ -134,7 +139,7 @@ impl Start {
 
 impl DecodeOptions {
     /// Guidance scale of step `i` of `n`.
-    fn guidance_at(&self, i: usize, n: usize) -> f32 {
+    pub(crate) fn guidance_at(&self, i: usize, n: usize) -> f32 {
         match self.guidance_schedule {
             GuidanceSchedule::Constant => self.guidance,
             GuidanceSchedule::Linear => {
@@ -161,6 +166,7 @@ mod tests {
             guidance_schedule: GuidanceSchedule::Linear,
             order: Order::Confidence,
             temperature: 2.0,
+            last_temperature: None,
             token_temperature: 1.0,
             top_k: 0,
         }
@@ -193,6 +199,13 @@ mod tests {
         assert_eq!(guidance, [1.0, 1.5, 2.0, 2.5, 3.0]);
         assert_eq!((plan[0].batch(), plan[1].batch()), (1, 2));
         assert!((plan[0].noise - 1.6).abs() < 1e-6 && plan[4].noise == 0.0);
+    }
+
+    #[test]
+    fn noise_falls_to_the_last_temperature() {
+        let options = DecodeOptions { last_temperature: Some(0.5), ..options(3) };
+        let noise: Vec<f32> = plan(64, &options).unwrap().iter().map(|s| s.noise).collect();
+        assert_eq!(noise, [1.5, 1.0, 0.5]);
     }
 
     #[test]

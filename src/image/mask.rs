@@ -1,5 +1,8 @@
 //! Which pixels of an image are repainted, and how the new ones meet the old.
 
+use ::image::imageops::{FilterType, resize};
+use ::image::{ImageBuffer, Luma};
+
 use super::Image;
 use crate::error::{Error, Result};
 
@@ -129,6 +132,18 @@ impl Mask {
             self.touches(Rectangle { x, y, width: columns, height: rows })
         };
         Mask { width, height, repaint: (0..width * height).map(covers).collect() }
+    }
+
+    /// A mask of another size, by Lanczos's filter of three lobes: a pixel is repainted where at least half of
+    /// what it covers is, about.
+    pub fn filtered(&self, width: usize, height: usize) -> Mask {
+        let grey = self.repaint.iter().map(|&repaint| if repaint { 255 } else { 0 }).collect();
+        let size = [self.width, self.height].map(|n| n as u32);
+        let grey = ImageBuffer::<Luma<u8>, Vec<u8>>::from_raw(size[0], size[1], grey);
+        let grey = grey.expect("a byte a pixel"); // requests are checked
+        let grey = resize(&grey, width as u32, height as u32, FilterType::Lanczos3).into_raw();
+        let repaint = grey.into_iter().map(|grey| u32::from(grey) >= WHITE).collect();
+        Mask { width, height, repaint }
     }
 
     /// The part within a rectangle.

@@ -1,9 +1,11 @@
 //! Edits: the grids they begin with, and the pictures they end with (what they are: [`crate::edit`]).
 
+use std::cell::RefCell;
+
 use super::{Family, Finished, Level, Run};
 use crate::decode::{OnStep, Step, StepPlan, decode, drawn, halton};
 use crate::device::{Device, Masked};
-use crate::edit::{Canvas, Change, Edit, Margins, refined, touched};
+use crate::edit::{Canvas, Change, Edit, Margins, refined};
 use crate::error::{Error, Result};
 use crate::image::{Image, Mask, Rectangle};
 use crate::models::MaskedModel;
@@ -23,7 +25,7 @@ impl Source {
     /// The result of an edit, from the picture of its tokens.
     pub fn compose(&self, edit: &Edit, picture: Image) -> Image {
         match &edit.change {
-            Change::Inpaint { mask } if !edit.decoded => {
+            Change::Inpaint { mask, .. } if !edit.decoded => {
                 let mut new = edit.image.clone();
                 let Rectangle { x, y, width, height } = self.part;
                 new.place(&picture.resized(width, height), x, y);
@@ -60,7 +62,7 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
     pub(super) fn encode(&self, edit: &Edit) -> Result<Source> {
         match &edit.change {
             Change::Outpaint { margins, .. } => self.encode_within(&edit.image, *margins),
-            Change::Inpaint { mask } => {
+            Change::Inpaint { mask, .. } => {
                 let source = self.encode_part(edit)?;
                 if mask.count() > mask.cropped(source.part).count() {
                     let found = "one that reaches beyond the part of the image that the model sees";
@@ -119,21 +121,22 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
     ) -> Result<Vec<Finished<D>>> {
         let grid = self.levels[0].grid;
         match &edit.change {
-            Change::Inpaint { mask } => {
+            Change::Inpaint { mask, strength } => {
                 let [height, width] = self.finest().side();
                 let mask = mask.cropped(source.part).resized(width, height);
-                let marked = |level: &Level<D>| touched(&mask, level.grid);
-                self.stages(&self.without(source, marked), 0, on_step)
+                let marked = |level: &Level<D>| self.family.marked(&mask, level.grid);
+                self.stages(&self.without(source, marked), self.first(*strength), on_step)
             }
             Change::Repaint { strength } => {
-                let steps = self.options(0).steps;
-                // The margin keeps an exact product from falling below its integer.
-                let first = steps - (steps as f64 * f64::from(*strength) + 1e-6).floor() as usize;
+                let (steps, first) = (self.options(0).steps, self.first(*strength));
                 let mut forgotten = vec![false; grid[0] * grid[1]];
                 let noise = NoiseKey { seed: self.request.seed, stage: 0, step: 0 };
-                for cell in self.family.forget(forgotten.len(), first, steps, noise) {
-                    forgotten[cell] = true;
-                }
+                let cells = {
+                    let mut torch = self.torch.as_ref().map(RefCell::borrow_mut);
+                    let torch = torch.as_deref_mut();
+                    self.family.forget(forgotten.len(), first, steps, noise, torch)
+                };
+                cells.into_iter().for_each(|cell| forgotten[cell] = true);
                 let marked = |level: &Level<D>| refined(&forgotten, grid, level.grid);
                 self.stages(&self.without(source, marked), first, on_step)
             }
@@ -145,6 +148,13 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
                 self.outpaint(source, overlap.unwrap_or(grid[0].min(grid[1]) / 2), on_step)
             }
         }
+    }
+
+    /// The step from which a part of all steps runs.
+    fn first(&self, strength: f32) -> usize {
+        let steps = self.options(0).steps;
+        // The margin keeps an exact product from falling below its integer.
+        steps - (steps as f64 * f64::from(strength) + 1e-6).floor() as usize
     }
 
     /// The source's tokens, masked where they are marked.
@@ -166,7 +176,7 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
     ) -> Result<Vec<Finished<D>>> {
         let device = self.device;
         let (stage, options) = (self.stage(0, 0), self.options(0));
-        let mut model = self.family.prepare(device, 0, &self.text, None)?;
+        let mut model = self.family.prepare(device, 0, stage.grid, &self.text, None)?;
         let mut tokens = source.tokens[0].clone();
         let log_weights = match preserve {
             0.0 => vec![0.0; tokens.len()],

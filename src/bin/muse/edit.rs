@@ -10,10 +10,12 @@ use crate::images::{Batch, make};
 use crate::options::{EditArgs, InpaintArgs, InterpolateArgs, OutpaintArgs, SeamArgs, VaryArgs};
 
 pub fn inpaint(arguments: Box<InpaintArgs>) -> Result<()> {
-    let InpaintArgs { image, prompt, mask, boxes, seam, fit, count, sampling, run } = *arguments;
+    let InpaintArgs { image, prompt, mask, boxes, strength, seam, fit, count, sampling, run } =
+        *arguments;
     let picture = Picture::open(&image)?;
     let mask = mask_of(&picture, mask.as_deref(), &boxes)?;
-    let edit = Edit { fit: fit.fit, ..with_seam(picture, Change::Inpaint { mask }, &seam) };
+    let change = Change::Inpaint { mask, strength };
+    let edit = Edit { fit: fit.fit, ..with_seam(picture, change, &seam) };
     let request = Request { edit: Some(edit), ..sampling.request(prompt) };
     make(&run, Batch { requests: vec![request], count: count.count, directory: false })
 }

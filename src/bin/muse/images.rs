@@ -77,6 +77,9 @@ pub fn make(run: &RunArgs, batch: Batch) -> Result<()> {
             }
             eprintln!("{}", summary(&engine, &request, &generated, since_start));
         }
+        for note in &generated.notes {
+            eprintln!("note: {note}");
+        }
     }
     Ok(())
 }

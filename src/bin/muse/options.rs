@@ -4,9 +4,9 @@ mod edits;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use muse::decode::{GuidanceSchedule, Order};
-use muse::{DeviceChoice, Error, Overrides, Precision, Request, Result, Size};
+use muse::{DeviceChoice, Error, Overrides, Precision, Request, Result, Rng, Size};
 
 pub use edits::{EditArgs, InpaintArgs, InterpolateArgs, OutpaintArgs, SeamArgs, VaryArgs};
 
@@ -127,14 +127,6 @@ fn device(text: &str) -> std::result::Result<DeviceChoice, String> {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SizeChoice {
-    /// Base and super-res stages
-    Full,
-    /// Base stage only: the small image
-    Base,
-}
-
 #[derive(Args)]
 pub struct GenerateArgs {
     /// What the image shows
@@ -212,9 +204,10 @@ pub struct SamplingArgs {
     /// Which tokens a base step keeps: confidence, halton (spread evenly) or random [default: the model's]
     #[arg(long, value_parser = order)]
     pub order: Option<Order>,
-    /// Temperature of the confidence noise in the base stage [default: the model's]
-    #[arg(long, value_name = "T")]
-    pub temperature: Option<f32>,
+    /// Temperature of the confidence noise in the base stage: of its first step, or FIRST,LAST [default: the
+    /// model's]
+    #[arg(long, value_name = "T", value_parser = temperature)]
+    pub temperature: Option<(f32, Option<f32>)>,
     /// Temperature of the base token distribution, 0 for the most likely [default: the model's]
     #[arg(long, value_name = "T")]
     pub token_temperature: Option<f32>,
@@ -227,9 +220,19 @@ pub struct SamplingArgs {
     /// What the image should not show
     #[arg(long, value_name = "PROMPT", default_value = "")]
     pub negative: String,
-    /// How far to go
-    #[arg(long, value_enum, default_value_t = SizeChoice::Full)]
-    pub size: SizeChoice,
+    /// How far to go: full, or base (the small image, without super-res); or WIDTHxHEIGHT in pixels (aMUSEd)
+    #[arg(long, default_value = "full", value_parser = size)]
+    pub size: Size,
+    /// What aMUSEd is told of the picture: pixels cut off at its left and top [default: 0,0]
+    #[arg(long, value_name = "LEFT,TOP", value_parser = crop)]
+    pub crop: Option<[f32; 2]>,
+    /// What aMUSEd is told of the picture: its aesthetic score [default: 6]
+    #[arg(long, value_name = "SCORE")]
+    pub aesthetic: Option<f32>,
+    /// Where noise comes from: counter (ours), or torch (aMUSEd: the tokens of diffusers with
+    /// torch.Generator("cpu") of the same seed)
+    #[arg(long, default_value = "counter", value_parser = rng)]
+    pub rng: Rng,
 }
 
 impl SamplingArgs {
@@ -238,22 +241,61 @@ impl SamplingArgs {
         Request {
             negative: self.negative.clone(),
             seed: self.seed,
-            size: match self.size {
-                SizeChoice::Full => Size::Full,
-                SizeChoice::Base => Size::Base,
-            },
+            size: self.size,
+            rng: self.rng,
+            crop: self.crop,
+            aesthetic: self.aesthetic,
             base: Overrides {
                 steps: self.steps,
                 guidance: self.guidance,
                 guidance_schedule: self.guidance_schedule,
                 order: self.order,
-                temperature: self.temperature,
+                temperature: self.temperature.map(|(first, _)| first),
+                last_temperature: self.temperature.and_then(|(_, last)| last),
                 token_temperature: self.token_temperature,
                 top_k: self.top_k,
             },
             superres: Overrides { steps: self.superres_steps, ..Overrides::default() },
             ..Request::new(prompt)
         }
+    }
+}
+
+/// `T`, or `FIRST,LAST`.
+fn temperature(text: &str) -> std::result::Result<(f32, Option<f32>), String> {
+    let number = |text: &str| text.trim().parse().ok();
+    let parsed = match text.split_once(',') {
+        Some((first, last)) => number(first).zip(number(last)).map(|(f, l)| (f, Some(l))),
+        None => number(text).map(|first| (first, None)),
+    };
+    parsed.ok_or_else(|| "expected a number, or two: FIRST,LAST".into())
+}
+
+/// `full`, `base` or `WIDTHxHEIGHT`.
+fn size(text: &str) -> std::result::Result<Size, String> {
+    let pixels = || {
+        let (width, height) = text.split_once(['x', '×'])?;
+        Some(Size::Pixels([width.parse().ok()?, height.parse().ok()?]))
+    };
+    match text {
+        "full" => Ok(Size::Full),
+        "base" => Ok(Size::Base),
+        _ => pixels().ok_or_else(|| "expected full, base or WIDTHxHEIGHT, as 512x512".into()),
+    }
+}
+
+fn crop(text: &str) -> std::result::Result<[f32; 2], String> {
+    let parsed = text
+        .split_once(',')
+        .and_then(|(left, top)| Some([left.trim().parse().ok()?, top.trim().parse().ok()?]));
+    parsed.ok_or_else(|| "expected two numbers of pixels: LEFT,TOP".into())
+}
+
+fn rng(text: &str) -> std::result::Result<Rng, String> {
+    match text {
+        "counter" => Ok(Rng::Counter),
+        "torch" => Ok(Rng::Torch),
+        _ => Err("expected counter or torch".into()),
     }
 }
 

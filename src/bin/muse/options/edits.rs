@@ -53,6 +53,9 @@ pub struct InpaintArgs {
     /// Repaint this rectangle of pixels too; may be given several times
     #[arg(long = "box", value_name = "X,Y,WIDTH,HEIGHT", value_parser = rectangle)]
     pub boxes: Vec<Rectangle>,
+    /// The part of the decode steps that run, 0 to 1 (aMUSEd)
+    #[arg(long, default_value_t = 1.0)]
+    pub strength: f32,
     #[command(flatten)]
     pub seam: SeamArgs,
     #[command(flatten)]
