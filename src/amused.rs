@@ -258,6 +258,10 @@ impl<D: Device> Family<D> for Amused<D> {
         if options.steps > MAX_STEPS {
             return Err(Error::option("steps", options.steps, format!("1 to {MAX_STEPS}")));
         }
+        if masked > 0 && first == options.steps {
+            let found = format!("one that runs none of the {first} steps");
+            return Err(Error::option("strength", found, "a part that is at least one step"));
+        }
         let filled = match request.edit.as_ref().map(|edit| &edit.change) {
             Some(Change::Inpaint { .. } | Change::Outpaint { .. }) => true,
             Some(Change::Repaint { .. } | Change::Resample { .. }) | None => false,

@@ -84,6 +84,9 @@ fn a_folder_generates_and_edits() {
     assert!(after != before, "nothing was painted");
     with(&["edit", &scene, "a dog", "--strength", "0.7", "--rng", "torch"], &[]);
     assert_eq!(size(&out), [48, 20]);
+    let none =
+        [&["inpaint", &*scene, "a dog", "--box", "0,0,8,8", "--strength", "0.3"], &common[..]];
+    fails(&none.concat(), 2, &["strength", "none of the 3 steps"]);
     with(&["outpaint", &scene, "a dog", "--left", "8"], &[]);
     assert_eq!(size(&out), [56, 20]);
     with(&["edit", &scene, "a dog", "--iterations", "2"], &["--size", "32x32"]);
@@ -120,7 +123,7 @@ fn what_a_model_does_not_have_is_refused_by_name() {
     refused(&flat, &["--superres-steps", "2"], &["superres", "one stage"]);
     refused(&flat, &["--rng", "torch", "--top-k", "3"], &["top-k", "diffusers"]);
     refused(&flat, &["--rng", "torch", "--order", "halton"], &["order", "diffusers"]);
-    refused(&flat, &["--aesthetic", "-1"], &["aesthetic", "0 to 100"]);
+    refused(&flat, &["--aesthetic", "101"], &["aesthetic", "0 to 100"]);
     refused(&flat, &["--temperature", "2,0,1"], &["--temperature", "FIRST,LAST"]);
     let demo = "models/demo";
     refused(demo, &["--rng", "torch"], &["rng", "torch", "Muse model"]);
