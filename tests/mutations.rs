@@ -178,6 +178,24 @@ const MUTATIONS: &[Mutation] = &[
         "begin, channels);\n            __syncthreads();\n",
         "begin, channels);\n",
     ),
+    mutation(
+        "causal_attention: a query sees the key after its own",
+        ["attention.cu", "attention", "causal_attention"],
+        "e % 2 > first + mine",
+        "e % 2 > 1 + first + mine",
+    ),
+    mutation(
+        "depthwise: the row below an image is not zero",
+        ["response.cu", "response", "depthwise"],
+        "y + ky > height)",
+        "y + ky > height + 1)",
+    ),
+    mutation(
+        "global_response_norm: barrier dropped before the warps' sums are added",
+        ["response.cu", "response", "global_response_norm"],
+        "sums[threadIdx.x / 32] = sum;\n    __syncthreads();\n",
+        "sums[threadIdx.x / 32] = sum;\n",
+    ),
 ];
 
 fn root() -> &'static Path {
@@ -273,7 +291,7 @@ fn main() -> ExitCode {
     }
 
     let sound = tempfile::tempdir().unwrap();
-    let units = ["attention", "codebook", "conv", "embed", "linear", "norm", "sample"];
+    let units = ["attention", "codebook", "conv", "embed", "linear", "norm", "response", "sample"];
     for unit in units {
         compile(&compiler.lock().unwrap(), &root().join("kernels"), unit, sound.path());
     }
