@@ -39,9 +39,9 @@ __device__ __forceinline__ void load_rows(unsigned int to, const Operand& x, uns
     }
 }
 
-// out = softmax(q k^T / sqrt(head_dim)) v, where `causal` of no key after the query's own, for M times ATTENTION_ROWS queries a warp, in one pass over the
-// keys. At M = 2 every operand that is read from shared memory serves two products, which is what large
-// images wait for; at M = 1 there are more blocks.
+// out = softmax(q k^T / sqrt(head_dim)) v, where `causal` of no key after the query's own, for M times
+// ATTENTION_ROWS queries a warp, in one pass over the keys. At M = 2 every operand that is read from shared memory
+// serves two products, which is what large images wait for; at M = 1 there are more blocks.
 //
 // Scores are taken in base 2 (`scale` = log2(e) / sqrt(head_dim)) and kept in f32 registers, with a running
 // maximum and sum. Probabilities become bf16 for the second product; their sum is taken of what they have

@@ -334,6 +334,28 @@ fn both_backends_inpaint_alike() {
     same_picture(&on_gpu.image.rgb, &on_cpu.image.rgb);
 }
 
+/// Tiny models of made-up weights, with and without halves: every token of a run with guidance, step by step and as
+/// one graph.
+#[test]
+fn both_backends_run_amused_alike() {
+    gpu::ready();
+    for model in ["flat", "halved"] {
+        let folder = tempfile::tempdir().unwrap();
+        fixtures::write(model, &folder).unwrap();
+        let [cpu, gpu] = [DeviceChoice::Cpu, DeviceChoice::Cuda(0)].map(|device| {
+            let options =
+                EngineOptions { device, plans: PlanSource::Rule, ..EngineOptions::default() };
+            Engine::load(&folder, options).unwrap()
+        });
+        let mut request = Request::new("a small red house");
+        request.base.steps = Some(4);
+        let [(expected, _), (found, on_gpu)] = [&cpu, &gpu].map(|engine| steps(engine, &request));
+        assert_eq!(expected.len(), 4);
+        assert_eq!(found, expected, "{model}");
+        assert_eq!(gpu.generate(&request).unwrap().base_tokens, on_gpu.base_tokens, "{model}");
+    }
+}
+
 /// Uploads from two threads, larger than all slots of the ring and smaller than a cache line, none of them
 /// waited for: the simulator copies page-locked memory as late as it may, so a slot that is filled too early
 /// shows.

@@ -3,7 +3,7 @@ use super::*;
 /// A launch may rest on the one before it having waited for all others.
 #[test]
 fn every_kernel_takes_its_turn_where_launches_overlap() {
-    let overlap = |i: &&Image| !i.cubin && i.capability >= driver::OVERLAPS;
+    let overlap = |i: &&driver::Image| !i.cubin && i.capability >= driver::OVERLAPS;
     for image in images::IMAGES.iter().filter(overlap) {
         let text = String::from_utf8_lossy(image.bytes);
         for entry in text.split(".entry ").skip(1) {

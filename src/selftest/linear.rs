@@ -91,9 +91,8 @@ fn activated() -> Vec<Case> {
             (Activation::Geglu, DType::F32),
         ];
         for (activation, out) in all {
-            if (m * n, activation, out) == (1, Activation::Geglu, DType::F32) {
-                continue; // the naive error of one element is luck: here next to nothing
-            }
+            // The naive error of one element is luck: here next to nothing.
+            let n = if (n, activation) == (1, Activation::Geglu) { 20 } else { n };
             let (add, scale, of) = (false, 1.0, DType::BF16);
             cases.push(Case { m, n, k, bias, activation, out, add, scale, of });
         }
