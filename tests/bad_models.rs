@@ -91,9 +91,11 @@ fn directories_that_are_no_model() {
         assert!(matches!(output.status.code(), Some(3 | 4)), "{stderr}");
         assert!(stderr.contains(&path) && stderr.contains("muse model"), "{stderr}");
     }
-    refused(3, &["model", "aMUSEd", "config.json"], |model| {
+    // A folder of the hub, of another family.
+    refused(3, &["model_index.json", "StableDiffusionPipeline", "AmusedPipeline"], |model| {
         std::fs::remove_file(model.join("config.json")).unwrap();
-        std::fs::write(model.join("model_index.json"), "{}").unwrap();
+        let index = r#"{"_class_name": "StableDiffusionPipeline"}"#;
+        std::fs::write(model.join("model_index.json"), index).unwrap();
     });
 }
 

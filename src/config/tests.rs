@@ -31,7 +31,7 @@ fn whole() -> Value {
     let mut superres = transformer([16, 16], 512);
     superres["coarse"] =
         json!({"codebook_size": 1024, "grid": [8, 8], "num_layers": 2, "in_place": true});
-    superres["multi_axis"] = json!([4, 8]);
+    superres["multi_axis"] = json!([4, 1]);
     json!({
         "format": "muse", "version": 1, "name": "demo",
         "text_encoder": {
