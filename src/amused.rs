@@ -335,11 +335,7 @@ impl Schedule {
                 masked: unknown,
                 remaining,
                 guidance: options.guidance_at(index, steps).max(1.0), // diffusers guides above 1 only
-                noise: match options.order {
-                    Order::Confidence => temperature(options, index),
-                    Order::Halton => 0.0,
-                    Order::Random => 1.0,
-                },
+                noise: options.noise(temperature(options, index)),
                 token_temperature: options.token_temperature,
                 top_k: options.top_k,
             };

@@ -1,37 +1,16 @@
 //! aMUSEd's folders on the command line: what it writes, what it prints, how it fails.
 
+mod program;
+
 use std::path::Path;
-use std::process::{Command, Output};
 
 use muse::image::Picture;
-
-fn muse(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_muse"))
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .expect("the program starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use program::{fails, muse, text};
 
 fn works(arguments: &[&str]) -> String {
     let output = muse(arguments);
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
     text(&output.stdout)
-}
-
-/// Runs and expects failure with `code`, every one of `words` in stderr, no panic.
-fn fails(arguments: &[&str], code: i32, words: &[&str]) {
-    let output = muse(arguments);
-    let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
-    assert!(!stderr.contains("panicked"), "{arguments:?}: {stderr}");
-    for word in words {
-        assert!(stderr.contains(word), "{arguments:?}: no {word:?} in {stderr}");
-    }
 }
 
 fn size(path: &str) -> [usize; 2] {

@@ -119,14 +119,10 @@ impl Start {
                 masked: unknown,
                 remaining,
                 guidance: options.guidance_at(i, n),
-                noise: match options.order {
-                    Order::Confidence => {
-                        let last = options.last_temperature.unwrap_or(0.0);
-                        last + (options.temperature - last) * (1.0 - done as f32)
-                    }
-                    Order::Halton => 0.0,
-                    Order::Random => 1.0,
-                },
+                noise: options.noise({
+                    let last = options.last_temperature.unwrap_or(0.0);
+                    last + (options.temperature - last) * (1.0 - done as f32)
+                }),
                 token_temperature: options.token_temperature,
                 top_k: options.top_k,
             };
@@ -138,6 +134,15 @@ impl Start {
 }
 
 impl DecodeOptions {
+    /// Noise on the confidences of a step at this temperature.
+    pub(crate) fn noise(&self, temperature: f32) -> f32 {
+        match self.order {
+            Order::Confidence => temperature,
+            Order::Halton => 0.0,
+            Order::Random => 1.0,
+        }
+    }
+
     /// Guidance scale of step `i` of `n`.
     pub(crate) fn guidance_at(&self, i: usize, n: usize) -> f32 {
         match self.guidance_schedule {
