@@ -132,8 +132,8 @@ const MUTATIONS: &[Mutation] = &[
     mutation(
         "layer_norm: unbiased variance",
         NORM,
-        "warp_sum(square) / d + epsilon",
-        "warp_sum(square) / (d - 1) + epsilon",
+        "warp_sum(square) / d + norm.epsilon",
+        "warp_sum(square) / (d - 1) + norm.epsilon",
     ),
     mutation(
         "guide_and_sample: the last of equal scores is drawn",
