@@ -12,7 +12,7 @@ use half::bf16;
 pub(super) const PANEL: usize = 2 * LANES;
 
 /// A weight matrix `[n, taps, k]` as panels of 32 output columns: `[n/32][taps*words][32]`, zero
-/// beyond `n`. A word is an f32 term or two bf16 terms ([`Float::pack`]). The last panel has 16 columns
+/// beyond `n`. A word is an f32 term or two bf16 terms (`Float::pack`). The last panel has 16 columns
 /// where those suffice.
 #[derive(Debug)]
 pub struct Packed {

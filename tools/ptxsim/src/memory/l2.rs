@@ -1,7 +1,7 @@
 //! The L2 cache between the multiprocessors and device memory, for the counters: what it keeps from launch
 //! to launch, and what therefore crosses to and from DRAM.
 //!
-//! Lines of four sectors in sets of [`WAYS`]; a miss fetches the sectors that are missing, a line that makes
+//! Lines of four sectors in sets of `WAYS`; a miss fetches the sectors that are missing, a line that makes
 //! room is the least recently used of its set and writes back the sectors that were written. A sector
 //! written in part counts as written whole and is not fetched, as the device keeps a mask of its bytes.
 //!
