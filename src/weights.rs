@@ -37,6 +37,7 @@ pub struct Weights {
     path: PathBuf,
     tensors: BTreeMap<String, Entry>,
     precision: Precision,
+    last: Option<(Arc<File>, Range<usize>)>, // what was asked for last
 }
 
 enum Bytes {
@@ -58,6 +59,18 @@ impl Deref for Bytes {
 struct File {
     path: PathBuf,
     bytes: Bytes,
+}
+
+impl File {
+    /// Gives back the memory that holds a part of the map: by now it was read, and most of it is never read again.
+    fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Bytes::Mapped(map) = &self.bytes {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the map is of a file and only read: whoever reads a page again finds what is in the file.
+            let _ = unsafe { map.unchecked_advise_range(advice, range.start, range.len()) };
+        }
+    }
 }
 
 struct Entry {
@@ -158,7 +171,7 @@ impl Weights {
             (name, Entry { file: file.clone(), dtype: info.dtype, shape, range, used: false })
         });
         let tensors = tensors.collect();
-        Ok(Weights { path: path.into(), tensors, precision: Precision::default() })
+        Ok(Weights { path: path.into(), tensors, precision: Precision::default(), last: None })
     }
 
     /// The same weights, to be read for a model that computes in `precision`.
@@ -204,11 +217,7 @@ impl Weights {
         let stored = self.stored(name, shape)?;
         let values = match stored.borrowed() {
             Some(values) => Cow::Borrowed(values),
-            None => {
-                let mut values = Vec::with_capacity(shape.iter().product());
-                stored.append(&mut values);
-                Cow::Owned(values)
-            }
+            None => Cow::Owned(stored.decode()),
         };
         match T::first_non_finite(&values) {
             Some(at) => Err(self.not_finite(name, shape, at)),
@@ -311,7 +320,10 @@ impl Weights {
     }
 
     /// Ends the reading of a model: a tensor that was never asked for is an error.
-    pub fn finish(self) -> Result<()> {
+    pub fn finish(mut self) -> Result<()> {
+        if let Some((file, range)) = self.last.take() {
+            file.release(range);
+        }
         let mut left = self.tensors.iter().filter(|(_, entry)| !entry.used);
         let Some((name, entry)) = left.next() else {
             return Ok(());
@@ -334,6 +346,10 @@ impl Weights {
             return;
         };
         entry.used = true;
+        let asked = (entry.file.clone(), entry.range.clone());
+        if let Some((file, range)) = self.last.replace(asked) {
+            file.release(range);
+        }
         if entry.dtype == Dtype::I8
             && let Some(scale) = self.tensors.get_mut(&scale_of(name))
         {
@@ -369,8 +385,7 @@ impl Weights {
             }
             Some(entry) => {
                 let bytes = &entry.file.bytes[entry.range.clone()];
-                let mut scales = Vec::with_capacity(rows);
-                Stored { encoding: Encoding::F32, bytes }.append(&mut scales);
+                let scales = Stored { encoding: Encoding::F32, bytes }.decode();
                 match f32::first_non_finite(&scales) {
                     Some(at) => Err(self.not_finite(&name, &[rows], at)),
                     None => Ok(scales),

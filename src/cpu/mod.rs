@@ -131,7 +131,7 @@ impl Device for Cpu {
     }
 
     fn pack(&self, weight: HostMatrix<'_>) -> Result<Packed> {
-        Packed::new(&weight)
+        Packed::new(self, &weight)
     }
 
     fn embed(

@@ -80,7 +80,7 @@ impl Rows {
                 other => other.clone(),
             };
             let bytes = &table[row * row_bytes..][..row_bytes];
-            Stored { encoding, bytes }.append(&mut out);
+            out.extend(Stored { encoding, bytes }.decode::<T>());
         }
         Ok(out)
     }
