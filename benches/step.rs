@@ -1,14 +1,8 @@
 //! One decode step of a large transformer on the CUDA device: 22 layers of 1024 channels over 16 × 16 tokens
 //! with guidance and 77 rows of text, about what aMUSEd's trunk at 256 px multiplies. Weights are noise.
 //!
-//! On a GPU it prints the time of a step. Without one, what a step asks of the memory and the cores:
-//!
-//! ```text
-//! cargo build --release -p ptxsim && cargo bench --bench step --no-run
-//! target/release/ptxsim run --counters --mma f32 -- target/release/deps/step-HASH --bench [STEPS]
-//! ```
-//!
-//! The difference of the counters of STEPS 1 and 0 is the step's.
+//! On a GPU it prints the time of a step. Without one, `python3 benches/step.py` runs it on the simulator and tabulates
+//! what a step asks of the memory and the cores.
 
 use half::bf16;
 use muse::config::TransformerConfig;
@@ -109,7 +103,7 @@ fn checkpoint(config: &TransformerConfig) -> Weights {
 fn main() {
     let steps = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(1usize);
     if !Cuda::is_present() {
-        println!("no CUDA driver: nothing was run (see the head of benches/step.rs)");
+        println!("no CUDA driver: nothing was run (without a GPU: python3 benches/step.py)");
         return;
     }
     let device = &Cuda::new(0).expect("a device");
