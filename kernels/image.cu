@@ -3,17 +3,27 @@
 #include "prim/pack.cuh"
 #include "prim/turn.cuh"
 
-// out = x, rounded.
-//   out [elements] bf16, x [elements] f32, both aligned to 16 bytes
+// out[r] = (x[r], what rounding takes from x[r]), both rounded.
+//   out [rows, 2, channels] bf16, x [rows, channels] f32, both aligned to 16 bytes; elements = rows * channels
 // Grid ceil(elements / (4 * ELEMENTWISE_THREADS)), block ELEMENTWISE_THREADS.
-extern "C" __global__ __launch_bounds__(ELEMENTWISE_THREADS) void to_bf16(bf16* out, const float* x,
-                                                                          unsigned int elements) {
+extern "C" __global__ __launch_bounds__(ELEMENTWISE_THREADS) void split(bf16* out, const float* x,
+                                                                        unsigned int elements,
+                                                                        unsigned int channels) {
     take_turn();
     const unsigned int i = 4 * (blockIdx.x * ELEMENTWISE_THREADS + threadIdx.x);
-    if (i + 4 <= elements)
-        store4(out + i, load4(x + i));
-    else
-        for (unsigned int j = i; j < elements; j++) out[j] = rounded<bf16>(x[j]);
+    if (channels % 4 == 0) {
+        if (i >= elements) return;
+        const float4 v = load4(x + i);
+        bf16* to = out + i + static_cast<size_t>(i / channels) * channels;
+        store4(to, v);
+        store4(to + channels, lost(v));
+    } else {
+        for (unsigned int j = i; j < min(i + 4, elements); j++) {
+            bf16* to = out + j + static_cast<size_t>(j / channels) * channels;
+            to[0] = rounded<bf16>(x[j]);
+            to[channels] = rounded<bf16>(lost(x[j]));
+        }
+    }
 }
 
 // out[p] = (x[p] / 255, 0): RGB to four channels, the last one zero.

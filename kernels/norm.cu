@@ -197,13 +197,13 @@ __device__ __forceinline__ void group_norm_moments(const float* x, unsigned int 
 
 // out = y / (1 + exp(-y)), y = (x - mean) / sqrt(var + epsilon) * weight + bias, statistics over the
 // channels of a group and all pixels of an image, as left by `group_norm_moments` over `pieces` pieces.
-//   out [images, pixels, channels] bf16, rounded once;  x likewise f32;  weight, bias [channels] f32;  Width
-//   divides channels
+//   out [images, pixels, parts, channels] bf16, rounded once, and of 2 parts the second is what that took;
+//   x [images, pixels, channels] f32;  weight, bias [channels] f32;  Width divides channels
 // Grid (pieces of its own, images), block GROUP_THREADS. out and x aligned to 16 bytes.
 template <int Width>
 __device__ __forceinline__ void group_norm_apply(bf16* out, const float* x, const float* weight, const float* bias,
                                                  unsigned int pixels, unsigned int channels, unsigned int groups,
-                                                 unsigned int pieces) {
+                                                 unsigned int pieces, unsigned int parts) {
     take_turn();
     const unsigned int vectors = channels / Width, size = channels / groups;
     const Piece piece(pixels, blockIdx.x);
@@ -229,10 +229,14 @@ __device__ __forceinline__ void group_norm_apply(bf16* out, const float* x, cons
                 const float y = (v[i] - mean[i]) * factor[i] + shift[i];
                 v[i] = __fdividef(y, 1.0f + __expf(-y));
             }
+            bf16* to = out + (at - c) * parts + c;
             if constexpr (Width == 4) {
-                store4(out + at, make_float4(v[0], v[1], v[2], v[3]));
+                const float4 y = make_float4(v[0], v[1], v[2], v[3]);
+                store4(to, y);
+                if (parts == 2) store4(to + channels, lost(y));
             } else {
-                out[at] = rounded<bf16>(v[0]);
+                to[0] = rounded<bf16>(v[0]);
+                if (parts == 2) to[channels] = rounded<bf16>(lost(v[0]));
             }
         }
     }
@@ -245,8 +249,8 @@ __device__ __forceinline__ void group_norm_apply(bf16* out, const float* x, cons
     }                                                                                                          \
     extern "C" __global__ __launch_bounds__(GROUP_THREADS) void group_norm_apply_##Width(                      \
         bf16* out, const float* x, const float* weight, const float* bias, unsigned int pixels,                \
-        unsigned int channels, unsigned int groups, unsigned int pieces) {                                     \
-        group_norm_apply<Width>(out, x, weight, bias, pixels, channels, groups, pieces);                       \
+        unsigned int channels, unsigned int groups, unsigned int pieces, unsigned int parts) {                 \
+        group_norm_apply<Width>(out, x, weight, bias, pixels, channels, groups, pieces, parts);                \
     }
 GROUP_NORM(1)
 GROUP_NORM(4)

@@ -35,6 +35,19 @@ pub struct HostMatrix<'a> {
     pub taps: usize,
 }
 
+impl HostMatrix<'_> {
+    /// The bf16 matrix that does with inputs [in two parts](Device::split) what this one does with whole ones: each
+    /// tap's columns twice.
+    pub fn of_parts(self) -> Self {
+        let Floats::BF16(weight) = &self.weight else {
+            return self; // f32 inputs are whole
+        };
+        let taps = weight.chunks_exact(self.cols);
+        let weight = taps.flat_map(|tap| tap.repeat(2)).collect::<Vec<_>>().into();
+        HostMatrix { weight, cols: 2 * self.cols, ..self }
+    }
+}
+
 /// What follows the accumulation and bias of a linear layer, before the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
@@ -326,7 +339,8 @@ pub trait Device: Send + Sync {
     ) -> Result<()>;
 
     /// `out = silu(group_norm(x))`, NHWC `[b, h, w, c]`; statistics over a group's channels and all pixels of
-    /// one image; f32 throughout, one rounding. out bf16|f32, x f32.
+    /// one image; f32 throughout, one rounding. out bf16|f32, or bf16 in two parts `[b, h, w, 2c]` as of
+    /// [`Device::split`]; x f32.
     fn group_norm_silu(
         &self,
         out: &mut Tensor<Self::Buffer>,
@@ -364,8 +378,10 @@ pub trait Device: Send + Sync {
         codebook: &Tensor<Self::Buffer>,
     ) -> Result<()>;
 
-    /// `out = x`, rounded: what a convolution reads of a residual stream. out bf16, x f32, the same shape.
-    fn to_bf16(&self, out: &mut Tensor<Self::Buffer>, x: &Tensor<Self::Buffer>) -> Result<()>;
+    /// `out[r] = (x[r], x[r] − bf16(x[r]))`, each rounded to bf16: x *in two parts*, 16 bits of it, for products of
+    /// bf16 ([`HostMatrix::of_parts`]). Where x rounds to infinity the second part is that of the other sign.
+    /// out bf16 `[…, 2c]`, x f32 `[…, c]`.
+    fn split(&self, out: &mut Tensor<Self::Buffer>, x: &Tensor<Self::Buffer>) -> Result<()>;
 
     /// Pixels to network input: `out = x/255`, channel 3 zero. out float `[1, h, w, 4]`, x u8 `[h, w, 3]`.
     fn load_rgb8(&self, out: &mut Tensor<Self::Buffer>, x: &Tensor<Self::Buffer>) -> Result<()>;

@@ -19,6 +19,14 @@ fn is_float<B>(t: &Tensor<B>) -> bool {
     matches!(t.dtype(), DType::F32 | DType::BF16)
 }
 
+/// Whether `out` is of x's rows [in two parts](Device::split).
+fn is_split<B>(out: &Tensor<B>, x: &Tensor<B>) -> bool {
+    let ([rows @ .., channels], [all @ .., both]) = (x.shape().dims(), out.shape().dims()) else {
+        return false;
+    };
+    out.dtype() == DType::BF16 && rows == all && *both == 2 * channels
+}
+
 /// [`Device::pack`], with the sizes a verb will check beside it.
 pub fn pack<D: Device>(device: &D, weight: HostMatrix<'_>) -> Result<Matrix<D::Packed>> {
     let HostMatrix { rows, cols, taps, .. } = weight;
@@ -297,7 +305,8 @@ pub fn group_norm_silu<D: Device>(
     groups: usize,
 ) -> Result<()> {
     check!("group_norm_silu", x.dtype() == DType::F32 && is_float(out), x, out);
-    check!("group_norm_silu", x.shape() == out.shape() && x.shape().dims().len() == 4, x, out);
+    check!("group_norm_silu", x.shape() == out.shape() || is_split(out, x), x, out);
+    check!("group_norm_silu", x.shape().dims().len() == 4, x);
     check!("group_norm_silu", groups > 0 && x.dim(3) % groups == 0, x);
     check!("group_norm_silu", norm.weight.shape().elements() == x.dim(3), norm.weight, x);
     check!("group_norm_silu", norm.kind == NormKind::Layer && norm.bias.is_some(), norm.weight);
@@ -347,15 +356,14 @@ pub fn nearest_code<D: Device>(
     device.nearest_code(ids, z, codebook)
 }
 
-/// [`Device::to_bf16`].
-pub fn to_bf16<D: Device>(
+/// [`Device::split`].
+pub fn split<D: Device>(
     device: &D,
     out: &mut Tensor<D::Buffer>,
     x: &Tensor<D::Buffer>,
 ) -> Result<()> {
-    check!("to_bf16", x.dtype() == DType::F32 && out.dtype() == DType::BF16, out, x);
-    check!("to_bf16", x.shape() == out.shape(), out, x);
-    device.to_bf16(out, x)
+    check!("split", x.dtype() == DType::F32 && is_split(out, x), out, x);
+    device.split(out, x)
 }
 
 /// [`Device::load_rgb8`].

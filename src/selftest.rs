@@ -80,7 +80,7 @@ pub fn verbs<D: Device>() -> Vec<Verb<D>> {
         Verb { name: "remask", table: sample::remask },
         Verb { name: "conv2d", table: conv::conv2d },
         Verb { name: "group_norm_silu", table: norm::group_norm_silu },
-        Verb { name: "to_bf16", table: image::to_bf16 },
+        Verb { name: "split", table: image::split },
         Verb { name: "to_rgb8", table: image::to_rgb8 },
         Verb { name: "load_rgb8", table: image::load_rgb8 },
         Verb { name: "nearest_code", table: codebook::nearest_code },

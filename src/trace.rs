@@ -382,8 +382,8 @@ impl<D: Device> Device for Traced<D> {
         })
     }
 
-    fn to_bf16(&self, out: &mut Tensor<Self::Buffer>, x: &Tensor<Self::Buffer>) -> Result<()> {
-        self.run("to_bf16", out, &[x], Work::default(), |d, out| d.to_bf16(out, x))
+    fn split(&self, out: &mut Tensor<Self::Buffer>, x: &Tensor<Self::Buffer>) -> Result<()> {
+        self.run("split", out, &[x], Work::default(), |d, out| d.split(out, x))
     }
 
     fn load_rgb8(&self, out: &mut Tensor<Self::Buffer>, x: &Tensor<Self::Buffer>) -> Result<()> {

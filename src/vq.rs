@@ -1,7 +1,9 @@
 //! The VQ tokenizer: codebook, encoder and decoder, in the layout and with the tensor names of
 //! diffusers' `VQModel` (convolutions only). Images are NHWC in `[0, 1]`.
 //!
-//! The residual stream is f32, as in the transformers; convolutions read bf16.
+//! The residual stream is f32, as in the transformers. Within residual blocks convolutions read bf16. Those that
+//! read the stream itself, and the last one, read 16 bits of it, in two parts ([`Device::split`]): with 8 of them,
+//! sums of another order round so differently that a byte of the picture moves by three.
 
 use crate::config::VqConfig;
 use crate::device::{Conv, Device, Norm};
@@ -134,7 +136,8 @@ impl<D: Device> Body<D> {
             let blocks = res_blocks(device, w, &prefix, config.layers_per_block + 1, from, to)?;
             let resample = (i + 1 < channels.len())
                 .then(|| {
-                    conv(device, w, &format!("{prefix}.upsamplers.0.conv"), [to, to], Conv::Up)
+                    let name = format!("{prefix}.upsamplers.0.conv");
+                    conv_of_parts(device, w, &name, [to, to], Conv::Up)
                 })
                 .transpose()?
                 .map(|matrix| (matrix, Conv::Up));
@@ -151,7 +154,13 @@ impl<D: Device> Body<D> {
             )?,
             levels,
             norm_out: norm(device, w, "decoder.conv_norm_out", from, EPSILON)?,
-            conv_out: conv(device, w, "decoder.conv_out", [config.out_channels, from], Conv::Same)?,
+            conv_out: conv_of_parts(
+                device,
+                w,
+                "decoder.conv_out",
+                [config.out_channels, from],
+                Conv::Same,
+            )?,
             groups: config.norm_num_groups,
         })
     }
@@ -165,7 +174,7 @@ impl<D: Device> Body<D> {
             let blocks = res_blocks(device, w, &prefix, config.layers_per_block, from, to)?;
             let name = format!("{prefix}.downsamplers.0.conv");
             let resample = (i + 1 < channels.len())
-                .then(|| conv(device, w, &name, [to, to], Conv::Down))
+                .then(|| conv_of_parts(device, w, &name, [to, to], Conv::Down))
                 .transpose()?
                 .map(|matrix| (matrix, Conv::Down));
             levels.push(Level { blocks, resample });
@@ -182,7 +191,7 @@ impl<D: Device> Body<D> {
             )?,
             levels,
             norm_out: norm(device, w, "encoder.conv_norm_out", from, EPSILON)?,
-            conv_out: conv(
+            conv_out: conv_of_parts(
                 device,
                 w,
                 "encoder.conv_out",
@@ -203,7 +212,8 @@ impl<D: Device> Body<D> {
                 x = convolved(device, &x, matrix, *geometry, DType::F32)?;
             }
         }
-        let mut normed = device.zeros(self.conv_out.dtype, *x.shape())?;
+        let shape = [x.dim(0), x.dim(1), x.dim(2), self.conv_out.cols];
+        let mut normed = device.zeros(self.conv_out.dtype, shape)?;
         ops::group_norm_silu(device, &mut normed, &x, &self.norm_out, self.groups)?;
         convolved(device, &normed, &self.conv_out, Conv::Same, out)
     }
@@ -218,7 +228,7 @@ impl<D: Device> ResBlock<D> {
             norm2: norm(device, w, &name("norm2"), to, EPSILON)?,
             conv2: conv(device, w, &name("conv2"), [to, to], Conv::Same)?,
             shortcut: (from != to)
-                .then(|| conv(device, w, &name("conv_shortcut"), [to, from], Conv::Point))
+                .then(|| conv_of_parts(device, w, &name("conv_shortcut"), [to, from], Conv::Point))
                 .transpose()?,
         })
     }
@@ -277,7 +287,19 @@ fn conv<D: Device>(
     ops::pack(device, w.conv(name, [to, from, side, side], padded, true)?)
 }
 
-/// A convolution of activations, or of the f32 residual stream, which it reads as its weights are stored.
+/// A convolution that reads its input in two parts.
+fn conv_of_parts<D: Device>(
+    device: &D,
+    w: &mut Weights,
+    name: &str,
+    [to, from]: [usize; 2],
+    geometry: Conv,
+) -> Result<Matrix<D::Packed>> {
+    let side = if geometry == Conv::Point { 1 } else { 3 };
+    ops::pack(device, w.conv(name, [to, from, side, side], from, true)?.of_parts())
+}
+
+/// A convolution of activations, or of the f32 residual stream, in two parts where the weights are bf16.
 fn convolved<D: Device>(
     device: &D,
     x: &Tensor<D::Buffer>,
@@ -286,9 +308,9 @@ fn convolved<D: Device>(
     dtype: DType,
 ) -> Result<Tensor<D::Buffer>> {
     if x.dtype() != matrix.dtype {
-        let mut rounded = device.zeros(DType::BF16, *x.shape())?;
-        ops::to_bf16(device, &mut rounded, x)?;
-        return convolved(device, &rounded, matrix, geometry, dtype);
+        let mut parts = device.zeros(DType::BF16, [x.dim(0), x.dim(1), x.dim(2), matrix.cols])?;
+        ops::split(device, &mut parts, x)?;
+        return convolved(device, &parts, matrix, geometry, dtype);
     }
     let shape: Shape =
         [x.dim(0), geometry.output(x.dim(1)), geometry.output(x.dim(2)), matrix.rows].into();

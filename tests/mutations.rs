@@ -173,6 +173,12 @@ const MUTATIONS: &[Mutation] = &[
         "atomicAdd(&group_arrived, 1)",
     ),
     mutation(
+        "split: what rounding took has the wrong sign",
+        ["prim/pack.cuh", "image", "split"],
+        "return x - widen(rounded<bf16>(x));",
+        "return widen(rounded<bf16>(x)) - x;",
+    ),
+    mutation(
         "nearest_code: barrier dropped before a stage is read",
         ["codebook.cu", "codebook", "nearest_code"],
         "begin, channels);\n            __syncthreads();\n",

@@ -28,6 +28,10 @@ __device__ __forceinline__ float4 load4<bf16>(const bf16* from) {
                        __uint_as_float(raw.y << 16), __uint_as_float(raw.y & 0xFFFF0000u));
 }
 
+// What rounding to bf16 takes from x: exact but where x rounds to infinity.
+__device__ __forceinline__ float lost(float x) { return x - widen(rounded<bf16>(x)); }
+__device__ __forceinline__ float4 lost(float4 x) { return make_float4(lost(x.x), lost(x.y), lost(x.z), lost(x.w)); }
+
 __device__ __forceinline__ unsigned int pack2(float low, float high) {
     const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
     return *reinterpret_cast<const unsigned int*>(&pair);

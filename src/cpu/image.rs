@@ -1,4 +1,4 @@
-//! `load_rgb8` and `to_rgb8`, the pixel formats at the edges of the VQ model, and `to_bf16` within it.
+//! `load_rgb8` and `to_rgb8`, the pixel formats at the edges of the VQ model, and `split` within it.
 
 use super::Cpu;
 use super::float::Float;
@@ -9,13 +9,13 @@ use crate::tensor::{DType, Tensor};
 use half::bf16;
 use std::ops::Range;
 
-/// [`crate::device::Device::to_bf16`].
-pub(super) fn to_bf16(cpu: &Cpu, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) {
-    let values = x.shape().elements();
-    let tasks = cpu.tasks(values, 1);
+/// [`crate::device::Device::split`].
+pub(super) fn split(cpu: &Cpu, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) {
+    let (rows, channels) = (x.shape().rows(), x.shape().last());
+    let tasks = cpu.tasks(rows, 2 * channels);
     let (out, x) = (out.view_mut(), x.view());
     cpu.parallel(tasks, |task| {
-        cpu.level.run(Round { out, x, range: part(values, tasks, task) });
+        cpu.level.run(Split { out, x, channels, rows: part(rows, tasks, task) });
     });
 }
 
@@ -51,21 +51,28 @@ pub(super) fn to_rgb8(cpu: &Cpu, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) {
     });
 }
 
-struct Round<'a> {
-    out: ViewMut<'a>,
-    x: View<'a>,
-    range: Range<usize>,
+struct Split<'a> {
+    out: ViewMut<'a>, // [rows, 2, channels]
+    x: View<'a>,      // [rows, channels]
+    channels: usize,
+    rows: Range<usize>,
 }
 
-impl Kernel for Round<'_> {
+impl Kernel for Split<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        for i in self.range.clone().step_by(LANES) {
-            let n = self.range.end - i;
-            // SAFETY: within both tensors; tasks share no element.
-            unsafe { self.out.store(l, i, n, self.x.load(l, i, n)) };
+        let channels = self.channels;
+        for row in self.rows {
+            for c in (0..channels).step_by(LANES) {
+                let n = channels - c;
+                // SAFETY: a row's channels; tasks share no row.
+                unsafe {
+                    let x = self.x.load(l, row * channels + c, n);
+                    self.out.store_split(l, 2 * row * channels + c, channels, n, x);
+                }
+            }
         }
     }
 }

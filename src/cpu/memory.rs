@@ -164,6 +164,28 @@ impl<'a> ViewMut<'a> {
     }
 }
 
+impl ViewMut<'_> {
+    /// Writes bf16 elements `index .. index + min(n, 16)`, and `channels` further on what rounding took from them.
+    ///
+    /// # Safety
+    /// As [`ViewMut::store`], of both.
+    #[inline(always)]
+    pub(super) unsafe fn store_split<L: Lanes>(
+        self,
+        l: L,
+        index: usize,
+        channels: usize,
+        n: usize,
+        v: L::F32,
+    ) {
+        unsafe {
+            self.store(l, index, n, v);
+            let lost = l.sub(v, self.0.load(l, index, n));
+            self.store(l, index + channels, n, lost);
+        }
+    }
+}
+
 /// A slice that tasks write disjoint parts of.
 #[derive(Clone, Copy)]
 pub(super) struct Parts<'a, T> {

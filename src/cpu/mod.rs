@@ -282,8 +282,8 @@ impl Device for Cpu {
         Ok(())
     }
 
-    fn to_bf16(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Result<()> {
-        image::to_bf16(self, out, x);
+    fn split(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Result<()> {
+        image::split(self, out, x);
         Ok(())
     }
 

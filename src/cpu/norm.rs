@@ -130,6 +130,7 @@ pub(super) fn group_norm_silu(
     let (images, pixels, channels) = (x.dim(0), x.dim(1) * x.dim(2), x.dim(3));
     let chunk = (32_768 / channels).max(1); // 128 KiB: the second pass reads it from cache
     let chunks = pixels.div_ceil(chunk);
+    let split = out.dim(3) != channels;
     let (out, x) = (out.view_mut(), x.view());
     let weight = norm.weight.slice::<f32>();
     let bias = norm.bias.as_ref().expect("a group norm has a bias").slice::<f32>();
@@ -166,7 +167,7 @@ pub(super) fn group_norm_silu(
 
     cpu.parallel(images * chunks, |task| {
         let affine = &affine[task / chunks * channels..][..channels];
-        cpu.level.run(NormSilu { out, x, affine, bias, rows: rows(task) });
+        cpu.level.run(NormSilu { out, split, x, affine, bias, rows: rows(task) });
     });
 }
 
@@ -229,6 +230,7 @@ impl Kernel for Moments<'_> {
 /// `y = (x − mean)·factor + bias; out = y/(1 + e⁻ʸ)`.
 struct NormSilu<'a> {
     out: ViewMut<'a>,
+    split: bool, // out is bf16, in two parts
     x: View<'a>,
     affine: &'a [[f32; 2]], // per channel: mean, factor
     bias: &'a [f32],
@@ -254,7 +256,11 @@ impl Kernel for NormSilu<'_> {
                 unsafe {
                     let x = self.x.load(l, row * channels + c, n);
                     let y = l.mul_add(l.sub(x, means), factors, bias);
-                    self.out.store(l, row * channels + c, n, math::silu(l, y));
+                    let y = math::silu(l, y);
+                    match self.split {
+                        true => self.out.store_split(l, 2 * row * channels + c, channels, n, y),
+                        false => self.out.store(l, row * channels + c, n, y),
+                    }
                 }
             }
         }

@@ -11,8 +11,8 @@ use crate::error::Result;
 use crate::tensor::Tensor;
 
 pub(super) struct Kernels {
-    /// out, x, elements
-    to_bf16: Kernel<(u64, u64, u32)>,
+    /// out, x, elements, channels
+    split: Kernel<(u64, u64, u32, u32)>,
     /// out, x, pixels
     load_rgb8: Kernel<(u64, u64, u32)>,
     /// out, x, elements
@@ -22,17 +22,17 @@ pub(super) struct Kernels {
 impl Kernels {
     pub fn load(driver: &Driver, module: CUmodule) -> Result<Self> {
         Ok(Kernels {
-            to_bf16: Kernel::load(driver, module, "to_bf16", 0)?,
+            split: Kernel::load(driver, module, "split", 0)?,
             load_rgb8: Kernel::load(driver, module, "load_rgb8", 0)?,
             to_rgb8: Kernel::load(driver, module, "to_rgb8", 0)?,
         })
     }
 
-    pub fn to_bf16(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Launch {
-        let elements = x.shape().elements();
-        let arguments = (out.buffer.address(), x.buffer.address(), elements as u32);
+    pub fn split(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Launch {
+        let (elements, channels) = (x.shape().elements(), x.shape().last() as u32);
+        let arguments = (out.buffer.address(), x.buffer.address(), elements as u32, channels);
         let grid = [blocks(elements, 4 * ELEMENTWISE_THREADS), 1, 1];
-        self.to_bf16.on(grid, ELEMENTWISE_THREADS, 0, arguments)
+        self.split.on(grid, ELEMENTWISE_THREADS, 0, arguments)
     }
 
     pub fn load_rgb8(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Launch {

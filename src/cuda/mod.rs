@@ -469,8 +469,8 @@ impl Device for Cuda {
         self.codebook.nearest_code(ids, z, codebook).try_for_each(|launch| self.submit(launch))
     }
 
-    fn to_bf16(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Result<()> {
-        self.submit(self.image.to_bf16(out, x))
+    fn split(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Result<()> {
+        self.submit(self.image.split(out, x))
     }
 
     fn load_rgb8(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Result<()> {

@@ -71,8 +71,8 @@ struct GroupNorm {
 
 /// x, pixels, channels, groups, epsilon
 type Moments = Kernel<(u64, u32, u32, u32, f32)>;
-/// out, x, weight, bias, pixels, channels, groups, pieces
-type Apply = Kernel<(u64, u64, u64, u64, u32, u32, u32, u32)>;
+/// out, x, weight, bias, pixels, channels, groups, pieces, parts
+type Apply = Kernel<(u64, u64, u64, u64, u32, u32, u32, u32, u32)>;
 
 impl Kernels {
     pub fn load(driver: &Driver, module: CUmodule) -> Result<Self> {
@@ -142,6 +142,7 @@ impl Kernels {
             channels,
             groups,
             pieces,
+            out.dim(3) as u32 / channels,
         );
         let grid = [blocks(pixels, GROUP_WRITES * rows), images as u32, 1];
         [first, apply.on(grid, GROUP_THREADS, 0, arguments)]

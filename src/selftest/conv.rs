@@ -1,9 +1,12 @@
 //! `conv2d`, every geometry.
 
+use super::Sums;
 use super::judge::*;
+use super::linear::tensor_core_sum;
 use crate::device::{Conv, Device, HostMatrix};
 use crate::ops;
 use crate::tensor::DType;
+use half::bf16;
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -14,6 +17,7 @@ struct Case {
     of: DType,                          // of all else
     residual: bool,
     bias: bool,
+    parts: bool, // the input in two
 }
 
 fn cases() -> Vec<Case> {
@@ -32,7 +36,16 @@ fn cases() -> Vec<Case> {
             let (dtype, residual) =
                 [(DType::BF16, false), (DType::F32, true), (DType::F32, false)][i % 3];
             let of = DType::BF16;
-            cases.push(Case { geometry, size, out, dtype, of, residual, bias: i % 2 == 0 });
+            cases.push(Case {
+                geometry,
+                size,
+                out,
+                dtype,
+                of,
+                residual,
+                bias: i % 2 == 0,
+                parts: false,
+            });
         }
     }
     // Odd heights and widths, where the geometry allows them; and one pixel.
@@ -40,32 +53,64 @@ fn cases() -> Vec<Case> {
         for size in [(1, 1, 1, 7), (2, 5, 3, 2), (1, 3, 29, 15)] {
             let dtype = DType::BF16;
             let of = DType::BF16;
-            cases.push(Case { geometry, size, out: 9, dtype, of, residual: true, bias: true });
+            cases.push(Case {
+                geometry,
+                size,
+                out: 9,
+                dtype,
+                of,
+                residual: true,
+                bias: true,
+                parts: false,
+            });
         }
     }
     let f32s = cases.iter().map(|case| Case { of: DType::F32, dtype: DType::F32, ..*case });
     let f32s: Vec<Case> = f32s.collect();
     cases.extend(f32s);
+    for geometry in [Conv::Point, Conv::Same, Conv::Down, Conv::Up] {
+        for (size, out) in [((1, 4, 6, 3), 5), ((2, 10, 18, 8), 17), ((1, 2, 4, 300), 20)] {
+            let (dtype, of) = (DType::F32, DType::BF16);
+            cases.push(Case {
+                geometry,
+                size,
+                out,
+                dtype,
+                of,
+                residual: false,
+                bias: true,
+                parts: true,
+            });
+        }
+    }
     cases
 }
 
 pub(super) fn conv2d<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
     for case in cases() {
-        let Case { geometry, size: (batch, height, width, c), out: n, dtype, of, residual, bias } =
-            case;
+        let Case { geometry, size, out: n, dtype, of, residual, bias, parts } = case;
+        let (batch, height, width, c) = size;
         if judge.skips(1, of) {
             continue;
         }
         let (rows, columns) = (geometry.output(height), geometry.output(width));
         let taps = geometry.taps();
         let mut random = Random((height * 997 + width * 31 + c) as u64);
-        let x = random.values(batch * height * width * c, 1.0, of);
+        let x = random.values(batch * height * width * c, 1.0, if parts { DType::F32 } else { of });
         let w = random.values(n * taps * c, 1.0 / ((taps * c) as f32).sqrt(), of);
         let b = random.floats(n, 1.0);
         let add = random.floats(batch * rows * columns * n, 1.0);
 
         let got = everywhere!(judge, case, of, |device| {
-            let x = float_input(device, &x, of, [batch, height, width, c])?;
+            let x = match parts {
+                true => {
+                    let x = input(device, &x, [batch, height, width, c])?;
+                    let mut parts = output::<bf16, _>(device, [batch, height, width, 2 * c])?;
+                    ops::split(device, &mut parts.tensor, &x.tensor)?;
+                    parts
+                }
+                false => float_input(device, &x, of, [batch, height, width, c])?,
+            };
             let add = input(device, &add, [batch, rows, columns, n])?;
             let matrix = HostMatrix {
                 weight: of_dtype(&w, of),
@@ -74,6 +119,7 @@ pub(super) fn conv2d<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
                 cols: c,
                 taps,
             };
+            let matrix = if parts { matrix.of_parts() } else { matrix };
             let weight = ops::pack(device, matrix)?;
             let mut y = float_output(device, dtype, [batch, rows, columns, n])?;
             let residual = residual.then_some(&add.tensor);
@@ -81,11 +127,11 @@ pub(super) fn conv2d<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
             bits(&y.floats(device)?)
         });
 
-        let (mut exactly, mut naive) = (Vec::new(), Vec::new());
+        let (mut exactly, mut naive, mut truncated) = (Vec::new(), Vec::new(), Vec::new());
         for (i, &add) in add.iter().enumerate() {
             let (pixel, j) = (i / n, i % n);
             let (image, oy, ox) = (pixel / columns / rows, pixel / columns % rows, pixel % columns);
-            let (mut exact, mut sum) = (0.0f64, 0.0f32);
+            let (mut exact, mut row, mut column) = (0.0f64, Vec::new(), Vec::new());
             for tap in 0..taps {
                 let (ky, kx) = ((tap / 3) as isize, (tap % 3) as isize);
                 let (oy, ox) = (oy as isize, ox as isize);
@@ -111,21 +157,27 @@ pub(super) fn conv2d<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
                 for channel in 0..c {
                     let (a, w) = (x[at + channel], w[(j * taps + tap) * c + channel]);
                     exact += f64::from(a) * f64::from(w);
-                    sum += a * w;
+                    if parts {
+                        row.extend(in_parts(a));
+                        column.extend([w; 2]);
+                    } else {
+                        row.push(a);
+                        column.push(w);
+                    }
                 }
             }
-            if bias {
-                exact += f64::from(b[j]);
-                sum += b[j];
-            }
-            if residual {
-                exact += f64::from(add);
-                sum += add;
-            }
-            exactly.push(exact);
-            naive.push(stored(sum, dtype));
+            let products = row.iter().zip(&column).map(|(a, w)| a * w);
+            let bias = if bias { b[j] } else { 0.0 };
+            let add = if residual { add } else { 0.0 };
+            exactly.push(exact + f64::from(bias) + f64::from(add));
+            naive.push(stored(products.sum::<f32>() + bias + add, dtype));
+            truncated.push(stored(tensor_core_sum(&row, &column) + bias + add, dtype));
         }
-        judge.check_both(case, &got, &exactly, &naive, dtype);
+        for (got, on) in got.iter().zip(NAMES) {
+            let cores = on == NAMES[1] && judge.sums == Sums::TensorCores;
+            let naive = if cores { &truncated } else { &naive };
+            judge.check((on, case), &floats(got), &exactly, naive, dtype);
+        }
     }
     Ok(())
 }

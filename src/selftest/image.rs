@@ -1,4 +1,4 @@
-//! `to_bf16`, `load_rgb8` and `to_rgb8`.
+//! `split`, `load_rgb8` and `to_rgb8`.
 
 use super::judge::*;
 use crate::device::Device;
@@ -6,22 +6,27 @@ use crate::ops;
 use crate::tensor::DType;
 use half::bf16;
 
-pub(super) fn to_bf16<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
+pub(super) fn split<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
     // Ties either way, the largest, what overflows, the smallest, and zeros of both signs.
     let special =
         [0x3F80_8000, 0x3F81_8000, 0x7F7F_7FFF, 0x7F7F_FFFF, 1, 0x8000_0001, 0, 0x8000_0000];
-    for elements in [1, 3, 4, 1023, 1030, 70_000] {
+    for (rows, channels) in [(1, 1), (3, 1), (1, 4), (31, 33), (103, 10), (1000, 70), (700, 100)] {
+        let (case, elements) = ((rows, channels), rows * channels);
         let mut x: Vec<f32> = special.map(f32::from_bits).to_vec();
         x.extend(Random(9).floats(70_000, 3.0));
         x.truncate(elements);
-        let got = everywhere!(judge, elements, |device| {
-            let x = input(device, &x, [elements])?;
-            let mut y = output::<bf16, _>(device, [elements])?;
-            ops::to_bf16(device, &mut y.tensor, &x.tensor)?;
+        let got = everywhere!(judge, case, |device| {
+            let x = input(device, &x, [rows, channels])?;
+            let mut y = output::<bf16, _>(device, [rows, 2 * channels])?;
+            ops::split(device, &mut y.tensor, &x.tensor)?;
             y.read::<bf16>(device)?.into_iter().map(bf16::to_bits).collect()
         });
-        let expected: Vec<u16> = x.iter().map(|&x| bf16::from_f32(x).to_bits()).collect();
-        judge.exactly(elements, &got, &expected);
+        let expected = x.chunks(channels).flat_map(|row| {
+            let lost = row.iter().map(|x| x - stored(*x, DType::BF16));
+            row.iter().copied().chain(lost)
+        });
+        let expected: Vec<u16> = expected.map(|x| bf16::from_f32(x).to_bits()).collect();
+        judge.exactly(case, &got, &expected);
     }
     Ok(())
 }

@@ -279,6 +279,18 @@ pub fn stored(x: f32, dtype: DType) -> f32 {
     if dtype == DType::BF16 { bf16::from_f32(x).to_f32() } else { x }
 }
 
+/// x in two parts: rounded to bf16, and what that took, rounded.
+pub fn in_parts(x: f32) -> [f32; 2] {
+    let first = stored(x, DType::BF16);
+    [first, stored(x - first, DType::BF16)]
+}
+
+/// Rows `[r, 2, c]` of two parts each, added: `[r, c]`, exactly.
+pub fn whole(parts: &[f32], channels: usize) -> Vec<f32> {
+    let rows = parts.chunks_exact(2 * channels);
+    rows.flat_map(|row| (0..channels).map(|c| row[c] + row[c + channels])).collect()
+}
+
 /// Bits, so that comparisons see the sign of zero and which NaN.
 pub fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| x.to_bits()).collect()

@@ -337,7 +337,7 @@ fn flushed_sum(row: &[f32], column: &[f32]) -> f32 {
 
 /// A dot product as the plainest loop over `mma` gives it: tensor cores add 16 products at a time to an
 /// f32 sum and truncate, where a processor rounds (Fasi et al., PeerJ CS 2021).
-fn tensor_core_sum(row: &[f32], column: &[f32]) -> f32 {
+pub(super) fn tensor_core_sum(row: &[f32], column: &[f32]) -> f32 {
     let mut sum = 0.0f32;
     for (row, column) in row.chunks(16).zip(column.chunks(16)) {
         let products = row.iter().zip(column).map(|(&a, &w)| f64::from(a) * f64::from(w));
