@@ -13,17 +13,17 @@ python3 scripts/clip_vocabulary.py --into target/clip
 
 step "formatting and lints"
 cargo fmt --all --check
-cargo clippy --workspace --all-targets --locked -- --deny warnings
+cargo clippy --workspace --all-targets --all-features --locked -- --deny warnings
 
 step "tests, debug build"
-cargo test --workspace --locked
+cargo test --workspace --all-features --locked
 
 step "CLIP's tokenizer against transformers'"
-cargo test --workspace --locked --test clip_vocabulary
+cargo test --workspace --all-features --locked --test clip_vocabulary
 
 step "the kernels on other GPU generations, under other schedules"
 for machine in a100:1 rtx4090:2 rtx5090:3 h100:4; do
-    PTXSIM_DEVICE=${machine%:*} PTXSIM_SEED=${machine#*:} cargo test --workspace --locked --test ops
+    PTXSIM_DEVICE=${machine%:*} PTXSIM_SEED=${machine#*:} cargo test --workspace --all-features --locked --test ops
 done
 
 step "the same image bytes in debug and release, on one and two threads"
@@ -41,7 +41,7 @@ for build in debug release; do
 done
 
 step "documentation"
-RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --locked --quiet
+RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --all-features --locked --quiet
 
 step "fuzz targets, 60 s each"
 ./fuzz/run.sh 60

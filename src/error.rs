@@ -58,6 +58,15 @@ pub enum Error {
         source: std::io::Error,
     },
 
+    /// A model could not be fetched.
+    #[error("{repository}: {problem}")]
+    Hub {
+        /// The repository of the Hugging Face hub.
+        repository: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+
     /// A device is absent or failed.
     #[error("device '{device}': {problem}")]
     Device {
@@ -98,13 +107,13 @@ impl Error {
         move |source| Error::Io { path, action, source }
     }
 
-    /// The CLI's exit code: 2 unusable options, 3 unusable model, 4 file input or output,
-    /// 5 device, 130 cancelled.
+    /// The CLI's exit code: 2 unusable options, 3 unusable model, 4 file input or output, or
+    /// the hub, 5 device, 130 cancelled.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Option { .. } => 2,
             Error::Model { .. } | Error::Tensor { .. } => 3,
-            Error::Io { .. } => 4,
+            Error::Io { .. } | Error::Hub { .. } => 4,
             Error::Device { .. } => 5,
             Error::Cancelled { .. } => 130,
         }

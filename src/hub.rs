@@ -6,6 +6,8 @@
 //! one of its `snapshots/`.
 
 mod config;
+#[cfg(feature = "pull")]
+mod pull;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +19,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 pub use config::{ClipConfig, MaskingSchedule, SchedulerConfig, UvitConfig, VqModelConfig};
+#[cfg(feature = "pull")]
+pub use pull::{Fetching, Pulled, cached, pull};
 
 /// Longest JSON file that is read; an index of shards is the longest.
 const MAX_BYTES: u64 = 16 << 20;
@@ -39,6 +43,22 @@ pub enum Variant {
     Full,
     /// The files of the variant `fp16`.
     Half,
+}
+
+impl Variant {
+    /// The variants to look for, in this order.
+    fn wanted(variant: Option<Variant>) -> Vec<Variant> {
+        variant.map_or(vec![Variant::Full, Variant::Half], |variant| vec![variant])
+    }
+
+    /// The names of a file of weights, and of an index of shards in its place.
+    fn files(self, stem: &str) -> [String; 2] {
+        match self {
+            Variant::Full => [".safetensors", ".safetensors.index.json"],
+            Variant::Half => [".fp16.safetensors", ".safetensors.index.fp16.json"],
+        }
+        .map(|end| format!("{stem}{end}"))
+    }
 }
 
 /// An aMUSEd model's folder: its configs, checked, and where its other files are.
@@ -97,16 +117,19 @@ impl Folder {
     pub fn open(path: impl AsRef<Path>, variant: Option<Variant>) -> Result<Self> {
         let root = snapshot(path.as_ref())?;
         check_index(&root.join("model_index.json"))?;
-        let weights = |part: &str, stem: &str| find_weights(&root.join(part), stem, variant);
+        let weights = |part: usize| {
+            let (part, stem) = WEIGHTS[part];
+            find_weights(&root.join(part), stem, variant)
+        };
         let folder = Folder {
             scheduler: config(&root, "scheduler", "scheduler_config.json")?,
             text_encoder: config(&root, "text_encoder", "config.json")?,
             transformer: config(&root, "transformer", "config.json")?,
             vqvae: config(&root, "vqvae", "config.json")?,
             tokenizer: root.join("tokenizer"),
-            text_encoder_weights: weights("text_encoder", "model")?,
-            transformer_weights: weights("transformer", "diffusion_pytorch_model")?,
-            vqvae_weights: weights("vqvae", "diffusion_pytorch_model")?,
+            text_encoder_weights: weights(0)?,
+            transformer_weights: weights(1)?,
+            vqvae_weights: weights(2)?,
             root,
         };
         if !folder.tokenizer.is_dir() {
@@ -116,6 +139,22 @@ impl Folder {
         Ok(folder)
     }
 }
+
+/// The files that say what a model is made of.
+const CONFIGS: [&str; 5] = [
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "transformer/config.json",
+    "vqvae/config.json",
+];
+
+/// The parts that have weights, and their files' stems.
+const WEIGHTS: [(&str, &str); 3] = [
+    ("text_encoder", "model"),
+    ("transformer", "diffusion_pytorch_model"),
+    ("vqvae", "diffusion_pytorch_model"),
+];
 
 /// Files of a tokenizer's folder, all that may be there.
 const TOKENIZER: [&str; 6] = [
@@ -145,16 +184,9 @@ impl Folder {
 
     /// Every file that decides about images, in a fixed order: its name within the folder, and its path.
     pub fn files(&self) -> Vec<(String, PathBuf)> {
-        let configs = [
-            "model_index.json",
-            "scheduler/scheduler_config.json",
-            "text_encoder/config.json",
-            "transformer/config.json",
-            "vqvae/config.json",
-        ];
         let tokenizer = TOKENIZER.into_iter().map(|file| self.tokenizer.join(file));
         let weights = [&self.text_encoder_weights, &self.transformer_weights, &self.vqvae_weights];
-        let all = (configs.into_iter().map(|file| self.root.join(file)))
+        let all = (CONFIGS.into_iter().map(|file| self.root.join(file)))
             .chain(tokenizer.filter(|path| path.exists()))
             .chain(weights.into_iter().flatten().cloned());
         let name = |path: &Path| {
@@ -242,40 +274,30 @@ fn config<T: DeserializeOwned>(root: &Path, part: &str, file: &str) -> Result<T>
 
 /// The weights of a part: one file or the shards of an index.
 fn find_weights(folder: &Path, stem: &str, variant: Option<Variant>) -> Result<Vec<PathBuf>> {
-    let variants = match variant {
-        Some(variant) => vec![variant],
-        None => vec![Variant::Full, Variant::Half],
-    };
-    for variant in variants {
-        let (whole, index) = match variant {
-            Variant::Full => (".safetensors", ".safetensors.index.json"),
-            Variant::Half => (".fp16.safetensors", ".safetensors.index.fp16.json"),
-        };
-        let (whole, index) =
-            (folder.join(format!("{stem}{whole}")), folder.join(format!("{stem}{index}")));
+    for variant in Variant::wanted(variant) {
+        let [whole, index] = variant.files(stem).map(|file| folder.join(file));
         if whole.is_symlink() || whole.exists() {
             return Ok(vec![present(whole)?]);
         }
         if index.is_symlink() || index.exists() {
-            return shards(folder, &index);
+            let names = shards(&index)?;
+            return names.iter().map(|name| present(folder.join(name))).collect();
         }
     }
-    let wanted = match variant {
-        None => format!("{stem}.safetensors or {stem}.fp16.safetensors"),
-        Some(Variant::Full) => format!("{stem}.safetensors"),
-        Some(Variant::Half) => format!("{stem}.fp16.safetensors"),
-    };
+    let wanted = Variant::wanted(variant).into_iter().map(|variant| variant.files(stem)[0].clone());
+    let wanted = wanted.collect::<Vec<_>>().join(" or ");
     let problem = format!("no {wanted}; fetch that variant of the model, as safetensors");
     Err(Error::model(folder, problem))
 }
 
-fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
+/// The shards that an index names: files beside it.
+fn shards(index: &Path) -> Result<BTreeSet<String>> {
     let Shards { weight_map } = json(index)?;
     let names: BTreeSet<String> = weight_map.into_values().collect();
     if names.is_empty() {
         return Err(Error::model(index, "weight_map: names no file; fetch it again"));
     }
-    let shard = |name: &String| {
+    for name in &names {
         let mut components = Path::new(name).components();
         let plain =
             matches!((components.next(), components.next()), (Some(Component::Normal(_)), None));
@@ -283,9 +305,8 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
             let problem = format!("weight_map: {name:?} is not a file of this folder");
             return Err(Error::model(index, problem));
         }
-        present(folder.join(name))
-    };
-    names.iter().map(shard).collect()
+    }
+    Ok(names)
 }
 
 /// A file that must be there, behind a link or not.

@@ -353,3 +353,9 @@ fn tuning_needs_a_gpu() {
         ["generate", PROMPT, "--device", "cpu", "--cache", "plans.json", "-o", "/dev/null"];
     fails(&generate, 2, &["plans.json", "GPU"]);
 }
+
+#[cfg(not(feature = "pull"))]
+#[test]
+fn a_build_without_pull_says_so() {
+    fails(&["pull", "amused/amused-256"], 4, &["amused/amused-256", "--features pull"]);
+}

@@ -5,6 +5,7 @@ mod generate;
 mod images;
 mod inspect;
 mod options;
+mod pull;
 mod selftest;
 mod tune;
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Command::Edit(arguments) => edit::edit(arguments),
         Command::Vary(arguments) => edit::vary(arguments),
         Command::Interpolate(arguments) => edit::interpolate(arguments),
+        Command::Pull(arguments) => pull::run(arguments),
         Command::Info(arguments) => inspect::info(arguments),
         Command::Check(arguments) => inspect::check(arguments),
         Command::Selftest(arguments) => selftest::run(arguments),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use muse::decode::{GuidanceSchedule, Order};
+use muse::hub::Variant;
 use muse::{DeviceChoice, Error, Overrides, Precision, Request, Result, Rng, Size};
 
 pub use edits::{EditArgs, InpaintArgs, InterpolateArgs, OutpaintArgs, SeamArgs, VaryArgs};
@@ -19,7 +20,7 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 2 an option or prompt that cannot be used, 3 a model \
-that cannot be used, 4 a file that cannot be read or written, 5 a device that is absent or failed.";
+that cannot be used, 4 a file that cannot be read, written or fetched, 5 a device that is absent or failed.";
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -39,6 +40,9 @@ pub enum Command {
     Vary(Box<VaryArgs>),
     /// Make images on the way from one prompt to another
     Interpolate(Box<InterpolateArgs>),
+    /// Fetch a model from the Hugging Face hub
+    #[command(after_help = PULL)]
+    Pull(PullArgs),
     /// Show what a model is made of
     Info(InspectArgs),
     /// Read a whole model and verify every tensor
@@ -93,6 +97,36 @@ pub struct TuneArgs {
     /// A prompt of the usual length
     #[arg(long, default_value = "two apples and a cat on a blue background")]
     pub prompt: String,
+}
+
+const PULL: &str = "The model's folder is printed; --model takes it, or the repository's name where it went into the \
+hub's cache (HF_HOME, else ~/.cache/huggingface). An interrupted download goes on when the same command runs again.
+
+Example:
+  muse generate \"a cow on a hill\" --model \"$(muse pull amused/amused-256)\"";
+
+#[derive(Args)]
+#[cfg_attr(not(feature = "pull"), allow(dead_code))] // the others are named in --help
+pub struct PullArgs {
+    /// Repository: OWNER/NAME, as amused/amused-256
+    pub repository: String,
+    /// Branch, tag or commit
+    #[arg(long, default_value = "main")]
+    pub revision: String,
+    /// Which weights: full or fp16 [default: full, else fp16]
+    #[arg(long, value_parser = variant)]
+    pub variant: Option<Variant>,
+    /// Folder for the plain files [default: the hub's cache]
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+}
+
+fn variant(text: &str) -> std::result::Result<Variant, String> {
+    match text {
+        "full" => Ok(Variant::Full),
+        "fp16" => Ok(Variant::Half),
+        _ => Err("expected full or fp16".into()),
+    }
 }
 
 #[derive(Args)]
@@ -322,10 +356,14 @@ fn guidance_schedule(text: &str) -> std::result::Result<GuidanceSchedule, String
     }
 }
 
-/// The model directory: the one given, else `models/demo` in the working directory, in the
+/// The model directory: the one given, or of that name in the hub's cache, else `models/demo` in the working directory, in the
 /// program's directory or in a parent of either.
 pub fn model_dir(given: Option<PathBuf>) -> Result<PathBuf> {
     if let Some(path) = given {
+        #[cfg(feature = "pull")]
+        if let (false, Some(name)) = (path.exists(), path.to_str()) {
+            return Ok(muse::hub::cached(name).unwrap_or(path));
+        }
         return Ok(path);
     }
     let program = std::env::current_exe().unwrap_or_default();
