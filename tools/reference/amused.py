@@ -1,10 +1,11 @@
 """Golden tensors of the aMUSEd models, from transformers and diffusers on made-up weights (`tools/fixtures`).
 
-    .venv/bin/python tools/reference/amused.py [stages] [runs] [full]
+    .venv/bin/python tools/reference/amused.py [stages] [runs] [full] [full-runs]
 
 `stages` and `runs` write tests/golden/amused.safetensors and amused_runs.safetensors: every stage at tiny sizes, and
 the tokens of whole pipelines (see `amused_runs.py`); `full` writes amused_256 and amused_512.safetensors: every stage
-at the published sizes, in some ten minutes and 10 GB. Each stage runs in f64, whose values are the golden ones, in
+at the published sizes, in some ten minutes and 10 GB; `full-runs` amused_256_runs.safetensors, the tokens of nine
+pipelines at the published size, in half an hour and 12 GB. Each stage runs in f64, whose values are the golden ones, in
 f32 and in bf16, whose errors are recorded: an engine may err at most twice as much in the same dtype.
 
 A golden tensor holds every `stride`-th element of what the stage gives, row-major, first the first; the metadata
@@ -194,9 +195,9 @@ def vq(goldens: Goldens, model: str, grid: list[int]) -> None:
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[[], "stages", "runs", "full"], metavar="part")
+    parser.add_argument("parts", nargs="*", choices=[[], "stages", "runs", "full", "full-runs"], metavar="part")
     parts = parser.parse_args().parts or ["stages", "runs"]
-    if "full" not in parts:
+    if not {"full", "full-runs"} & set(parts):
         torch.set_num_threads(1)  # the tiny models are no work for two
     if "stages" in parts:
         goldens = Goldens("amused")
@@ -216,9 +217,12 @@ def main() -> None:
             goldens = Goldens(model.replace("-", "_"))
             if size == 256:
                 text(goldens, model)
-            logits(goldens, model, "", [size // 16] * 2, [size, size, 0, 0, 6])
+            logits(goldens, model, "published", [size // 16] * 2, [size, size, 0, 0, 6])
             vq(goldens, model, [size // 16] * 2)
             goldens.save()
+    if "full-runs" in parts:
+        import amused_runs
+        amused_runs.write_full(OUT / "amused_256_runs.safetensors")
 
 
 if __name__ == "__main__":

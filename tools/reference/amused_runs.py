@@ -1,12 +1,14 @@
-"""Whole pipelines of diffusers on the tiny made-up models, with `torch.Generator("cpu")`, in f32.
+"""Whole pipelines of diffusers on made-up models, with `torch.Generator("cpu")`, in f32: all prompts on the tiny ones,
+the first at the published size.
 
 For every prompt of `prompts.py`, each mode and each seed: the tokens after every step, and how near each step was to
 another choice. The golden file holds, for prompt P and mode M (`text2image`, `image2image`, `inpaint`):
 
-- `P.M.tokens` u8 [3, N], the final tokens; `P.M.settled` u8 [3, N], the step after which each was there: 0 at the start.
+- `P.M.tokens` u8 (u16 at the published size) [3, N], the final tokens; `P.M.settled` u8 [3, N], the step after which each was there: 0 at the start.
 - `P.M.margins` f32 [3, steps, 3]. Of the draws, the least difference of ln(p / exponential) between the token drawn
   and the next one, over all masked positions; of the masking, the difference of the confidences on either side of the
-  cut (0 after the last step); and the largest error of a guided logit against f64.
+  cut (0 after the last step); and the largest error of a guided logit against f64 (at the published size taken at
+  the first step of a run, and noted for all its steps).
 - in the metadata, for each prompt, its settings: those of `prompts.py` and the edits' below, in full.
 """
 
@@ -30,8 +32,9 @@ STEPS = (12, 8, 5)  # of the edits
 class Recorder(AmusedScheduler):
     """The scheduler, which also measures each step's margins on a copy of the generator."""
 
-    def begin(self, exact_text, exact_transformer, guidance):
+    def begin(self, exact_text, exact_transformer, guidance, every_error):
         self.exact_text, self.exact_transformer, self.guidance = exact_text, exact_transformer, guidance
+        self.every_error = every_error
         self.inputs, self.steps = None, []
 
     def add_noise(self, sample, timesteps, generator=None):
@@ -67,7 +70,9 @@ class Recorder(AmusedScheduler):
             cut = (confidence[~remaining].min() - confidence[remaining].max()).item()
             assert cut >= 0, "the masking is not reproduced"
         assert torch.equal(copy.get_state(), generator.get_state()), "not every draw is accounted for"
-        self.steps.append((drawn, remaining, (draw, cut, self.logit_error(logits))))
+        measure = self.every_error or not self.steps
+        error = self.logit_error(logits) if measure else self.steps[-1][2][2]
+        self.steps.append((drawn, remaining, (draw, cut, error)))
         return out
 
     def logit_error(self, logits) -> float:
@@ -91,12 +96,12 @@ class Recorder(AmusedScheduler):
             assert torch.equal(now[current != mask], current[current != mask]), "a settled token changed"
             current = now
         assert (tokens != mask).all()
-        return tokens.to(torch.uint8), settled
+        return tokens.to(torch.uint8 if mask < 2**9 else torch.uint16), settled
 
 
 class Models:
-    def __init__(self, name: str):
-        self.name = name
+    def __init__(self, name: str, every_error: bool = True):
+        self.name, self.every_error = name, every_error
         parts = {part: fixtures.load(name, part) for part in ("text_encoder", "transformer", "vqvae")}
         self.exact = {part: fixtures.load(name, part).double() for part in parts}
         self.parts = parts | {"tokenizer": fixtures.tokenizer(name)}
@@ -117,7 +122,7 @@ class Models:
         ids = self.parts["tokenizer"](texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
         with computing(torch.float64):
             exact_text = encode_text(self.exact["text_encoder"], ids)
-        self.recorder.begin(exact_text, self.exact["transformer"], settings["guidance"])
+        self.recorder.begin(exact_text, self.exact["transformer"], settings["guidance"], self.every_error)
         temperature = settings["temperature"]
         output = pipeline(
             settings["prompt"], negative_prompt=settings["negative"], guidance_scale=settings["guidance"],
@@ -141,8 +146,9 @@ def mask(index: int, height: int, width: int) -> Image.Image:
     """What is painted anew: rectangles of whole tokens, every fourth an ellipse."""
     picture = Image.new("L", (width, height))
     draw = ImageDraw.Draw(picture)
-    top, left = 4 * (index % 3), 4 * (index % 5)
-    bottom, right = top + 12 + 4 * (index % 4), left + 8 + 4 * (index % 3)
+    side = 4 * (height // 32)
+    top, left = side * (index % 3), side * (index % 5)
+    bottom, right = top + side * (3 + index % 4), left + side * (2 + index % 3)
     if index % 4 == 3:
         draw.ellipse((left, top, right + 5, bottom + 3), fill=255)
     else:
@@ -151,10 +157,17 @@ def mask(index: int, height: int, width: int) -> Image.Image:
 
 
 def write(path) -> None:
-    models = {name: Models(name) for name in MODELS}
+    write_runs(path, {name: Models(name) for name in MODELS}, PROMPTS)
+
+
+def write_full(path) -> None:
+    write_runs(path, {"amused-256": Models("amused-256", every_error=False)}, PROMPTS[:1])
+
+
+def write_runs(path, models: dict[str, Models], prompts) -> None:
     tensors, described = {}, []
-    for index, prompt in enumerate(PROMPTS):
-        model = models[MODELS[index % len(MODELS)]]
+    for index, prompt in enumerate(prompts):
+        model = models[list(models)[index % len(models)]]
         settings = {"model": model.name, "negative": "", "steps": 12, "guidance": 10.0, "temperature": [2.0, 0.0],
                     "size": model.default, "crop": [0, 0], "aesthetic": 6} | prompt
         settings |= {"edit_steps": STEPS[index % len(STEPS)], "strength": STRENGTHS[index % len(STRENGTHS)],
@@ -177,7 +190,7 @@ def write(path) -> None:
                 tensors[f"{index}.{mode}.{name}"] = torch.stack(values)
             worst = tensors[f"{index}.{mode}.margins"]
             cuts = worst[:, :-1, 1]
-            print(f"{index} {mode}: {len(tensors[f'{index}.{mode}.tokens'].unique())} codes, margins of draws "
+            print(f"{index} {mode}: {len(tensors[f'{index}.{mode}.tokens'].long().unique())} codes, margins of draws "
                   f"{worst[..., 0].min():.1e}, of cuts {min(cuts.flatten().tolist(), default=0):.1e}; logit error {worst[..., 2].max():.1e}",
                   flush=True)
         described.append(settings)
