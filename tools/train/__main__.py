@@ -11,6 +11,7 @@ MODULES = {
     "superres": "train_masked",
     "export": "export",
     "eval": "evaluate",
+    "edits": "edits",
 }
 
 
@@ -61,14 +62,24 @@ def arguments() -> argparse.Namespace:
                 "--unseen", action="store_true", help="prompts of synonyms that training never used"
             )
             stage.add_argument("--sizes", nargs="+", choices=("base", "full"), default=["base", "full"])
-            stage.add_argument("--muse", default="target/release/muse", help="the engine's program")
-            stage.add_argument("--model", default="models/demo", help="what the engine loads")
             stage.add_argument(
                 "--set",
                 nargs="*",
                 default=[],
                 metavar="STAGE.KEY=VALUE",
                 help="decode settings, with --torch",
+            )
+        if name in ("eval", "edits"):
+            stage.add_argument("--muse", default="target/release/muse", help="the engine's program")
+            stage.add_argument("--model", default="models/demo", help="what the engine loads")
+        if name == "edits":
+            stage.add_argument("--count", type=int, default=128, help="edits; other ones with another --seed")
+            stage.add_argument(
+                "--kinds",
+                nargs="+",
+                metavar="COMMAND",
+                default=["generate", "inpaint", "edit", "outpaint"],
+                help="the engine's commands, each with its options: inpaint, edit, outpaint, generate",
             )
     return parser.parse_args()
 

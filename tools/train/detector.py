@@ -30,6 +30,7 @@ class Finding:
 
 class Detector:
     def __init__(self, renderer: Renderer):
+        self.renderer = renderer
         objects = range(len(OBJECTS))
         self.small = []  # per quadrant [backgrounds, 1 + objects, pixels]; number 0 is the bare background
         for x, y in QUADRANTS:
@@ -58,12 +59,8 @@ class Detector:
 
     def find(self, picture: np.ndarray) -> Finding:
         """picture [64 or 128, same, 3] uint8."""
-        factor = picture.shape[0] // CANVAS
-        image = picture.astype(np.float32).reshape(CANVAS, factor, CANVAS, factor, 3).mean((1, 3)) / 255
-        windows = [image[y : y + SMALL, x : x + SMALL].ravel() for x, y in QUADRANTS]
-        errors = np.stack(
-            [_squared(bank, window) for bank, window in zip(self.small, windows)]
-        )  # [4, b, 1 + o]
+        image = _canvas(picture)
+        errors = self._by_window(image)  # [4, b, 1 + o]
         by_quadrants = errors.min(2).sum(0)
         big_errors = np.stack([_squared(bank, image.ravel()) for bank in self.big])  # [b, places * objects]
         by_big = big_errors.min(1)
@@ -73,14 +70,37 @@ class Detector:
             known = _rms(by_big[background], BIG) <= LIMIT
             return Finding(background, (Sprite(object_ if known else UNKNOWN, BIG, *self.big_places[place]),))
         background = int(by_quadrants.argmin())
-        sprites = []
-        for (x, y), error in zip(QUADRANTS, errors[:, background]):
-            best = int(error.argmin())
-            if _rms(error[best], SMALL) > LIMIT:
-                sprites.append(Sprite(UNKNOWN, SMALL, x, y))
-            elif best > 0:
-                sprites.append(Sprite(best - 1, SMALL, x, y))
-        return Finding(background, tuple(sprites))
+        return Finding(background, _sprites(QUADRANTS, errors[:, background]))
+
+    def right_half(self, picture: np.ndarray) -> Finding:
+        """What the right half of a picture shows, by itself, in small windows."""
+        right = [i for i, (x, _) in enumerate(QUADRANTS) if x > 0]
+        errors = self._by_window(_canvas(picture))[right]
+        background = int(errors.min(2).sum(0).argmin())
+        return Finding(background, _sprites([QUADRANTS[i] for i in right], errors[:, background]))
+
+    def _by_window(self, image: np.ndarray) -> np.ndarray:
+        """Squared errors [4 quadrants, backgrounds, 1 + objects]."""
+        windows = [image[y : y + SMALL, x : x + SMALL].ravel() for x, y in QUADRANTS]
+        return np.stack([_squared(bank, window) for bank, window in zip(self.small, windows)])
+
+
+def _canvas(picture: np.ndarray) -> np.ndarray:
+    """[64 or 128, same, 3] uint8 -> [64, 64, 3] in 0…1."""
+    factor = picture.shape[0] // CANVAS
+    return picture.astype(np.float32).reshape(CANVAS, factor, CANVAS, factor, 3).mean((1, 3)) / 255
+
+
+def _sprites(places, errors: np.ndarray) -> tuple[Sprite, ...]:
+    """The best explanation of each small window by one background's errors [windows, 1 + objects]."""
+    sprites = []
+    for (x, y), error in zip(places, errors):
+        best = int(error.argmin())
+        if _rms(error[best], SMALL) > LIMIT:
+            sprites.append(Sprite(UNKNOWN, SMALL, x, y))
+        elif best > 0:
+            sprites.append(Sprite(best - 1, SMALL, x, y))
+    return tuple(sprites)
 
 
 def _squared(bank: np.ndarray, image: np.ndarray) -> np.ndarray:
