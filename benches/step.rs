@@ -4,7 +4,6 @@
 //! On a GPU it prints the time of a step. Without one, `python3 benches/step.py` runs it on the simulator and tabulates
 //! what a step asks of the memory and the cores.
 
-use half::bf16;
 use muse::config::TransformerConfig;
 use muse::cuda::Cuda;
 use muse::decode::{DecodeOptions, GuidanceSchedule, Order};
@@ -14,7 +13,6 @@ use muse::models::muse::{Muse, Text};
 use muse::ops;
 use muse::rng::NoiseKey;
 use muse::weights::Weights;
-use safetensors::tensor::{Dtype, TensorView};
 
 const HIDDEN: usize = 1024;
 const TEXT: [usize; 2] = [77, 768];
@@ -47,59 +45,6 @@ fn config() -> TransformerConfig {
     }
 }
 
-/// Names and shapes of all tensors, in the layout of `models/demo`.
-fn tensors(config: &TransformerConfig) -> Vec<(String, Vec<usize>)> {
-    let (h, mlp) = (config.hidden_size, config.mlp_size);
-    let mut all = vec![
-        ("token_embedding.weight".to_owned(), vec![CODEBOOK + 1, h]),
-        ("position_embedding.weight".to_owned(), vec![GRID, h]),
-        ("text_projection.weight".to_owned(), vec![h, TEXT[1]]),
-        ("head.weight".to_owned(), vec![CODEBOOK, h]),
-    ];
-    let mut norm = |name: &str| {
-        for part in ["weight", "bias"] {
-            all.push((format!("{name}.{part}"), vec![h]));
-        }
-    };
-    norm("final_norm");
-    for layer in 0..config.num_layers {
-        for name in ["self_norm", "cross_norm", "mlp_norm"] {
-            norm(&format!("layers.{layer}.{name}"));
-        }
-    }
-    for layer in 0..config.num_layers {
-        for attention in ["self_attention", "cross_attention"] {
-            for part in ["q", "k", "v", "out"] {
-                all.push((format!("layers.{layer}.{attention}.{part}.weight"), vec![h, h]));
-            }
-        }
-        all.push((format!("layers.{layer}.mlp.up.weight"), vec![mlp, h]));
-        all.push((format!("layers.{layer}.mlp.down.weight"), vec![h, mlp]));
-    }
-    all
-}
-
-/// Small numbers that a hash of their place decides.
-fn noise(count: usize, scale: f32) -> Vec<bf16> {
-    let number = |i: usize| {
-        let hash = (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-        bf16::from_f32((hash as f32 / (1 << 23) as f32 - 1.0) * scale)
-    };
-    (0..count).map(number).collect()
-}
-
-fn checkpoint(config: &TransformerConfig) -> Weights {
-    let tensors = tensors(config);
-    let largest = tensors.iter().map(|(_, shape)| shape.iter().product()).max().unwrap_or(0);
-    let values = noise(largest, 0.05);
-    let views = tensors.iter().map(|(name, shape)| {
-        let bytes = bytemuck::cast_slice(&values[..shape.iter().product()]);
-        (name, TensorView::new(Dtype::BF16, shape.clone(), bytes).expect("sizes agree"))
-    });
-    let bytes = safetensors::serialize(views, None).expect("serialised");
-    Weights::from_bytes("noise", bytes).expect("a checkpoint")
-}
-
 fn main() {
     let steps = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(1usize);
     if !Cuda::is_present() {
@@ -109,9 +54,9 @@ fn main() {
     let device = &Cuda::new(0).expect("a device");
     println!("{}", device.describe());
     let config = config();
-    let model = Muse::load(device, checkpoint(&config), &config).expect("a model");
-    let states = noise(2 * TEXT[0] * TEXT[1], 1.0);
-    let states = device.upload(&states, [2 * TEXT[0], TEXT[1]]).expect("memory");
+    let model = Muse::load(device, Weights::noise("base"), &config).expect("a model");
+    let states = Weights::noise("text").table(device, "embedding", [2 * TEXT[0], TEXT[1]]);
+    let states = states.expect("memory");
     let text = Text { states, lengths: [TEXT[0]; 2], batch: 2 };
     let mut prepared = model.prepare(device, &text, None).expect("prepared");
     let tokens = [model.mask_token(); GRID];

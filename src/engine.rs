@@ -19,6 +19,7 @@ use crate::muse::Parts;
 use crate::pipeline::{Family, Generated, Pipeline};
 use crate::plans::{PlanSource, PlansUsed};
 use crate::request::{Request, Size};
+use crate::shape::{Drawn, Shape};
 use crate::tensor::Precision;
 use crate::trace::{Event, Traced};
 
@@ -94,6 +95,7 @@ pub struct Engine {
     reason: Option<String>,
     dtype: Precision,
     plans: Option<PlansUsed>, // of a GPU
+    simulated: bool,
     load: Duration,
     hash: OnceLock<String>,
 }
@@ -104,6 +106,7 @@ trait Stages: Send + Sync {
     fn preview(&self, step: &Step<'_>) -> Result<Image>;
     fn encode(&self, image: &Image, size: Size) -> Result<Vec<u32>>;
     fn name(&self) -> &str;
+    fn stages(&self) -> Vec<&'static str>;
     fn files(&self) -> &[(String, PathBuf)];
     fn device(&self) -> String;
     fn start_trace(&self, hashes: bool);
@@ -125,6 +128,10 @@ impl<D: Device, F: Family<Traced<D>>> Stages for Pipeline<Traced<D>, F> {
 
     fn name(&self) -> &str {
         self.family.name()
+    }
+
+    fn stages(&self) -> Vec<&'static str> {
+        self.family.levels().iter().map(|level| level.name).collect()
     }
 
     fn files(&self) -> &[(String, PathBuf)] {
@@ -152,8 +159,22 @@ impl Engine {
     /// [`Error::Device`] when the device asked for cannot be used, [`Error::Option`] when it does not compute
     /// in that precision.
     pub fn load(path: impl AsRef<Path>, options: EngineOptions) -> Result<Self> {
+        Self::open(Source::Folder(path.as_ref()), options)
+    }
+
+    /// A model of that shape whose weights are noise, drawn straight into memory.
+    ///
+    /// # Errors
+    /// As [`Engine::load`]; [`Error::Device`] when there is too little memory.
+    pub fn draw(shape: &Shape, options: EngineOptions) -> Result<Self> {
+        shape.check_memory(options.dtype)?;
+        let engine = Self::open(Source::Shape(shape), options)?;
+        engine.hash.get_or_init(|| shape.hash());
+        Ok(engine)
+    }
+
+    fn open(source: Source<'_>, options: EngineOptions) -> Result<Self> {
         let start = Instant::now();
-        let path = path.as_ref();
         let EngineOptions { device, dtype, threads, plans } = options;
         let (gpu, reason) = match device {
             DeviceChoice::Cuda(_) if !Cuda::supports(dtype.activations()) => {
@@ -165,19 +186,20 @@ impl Engine {
             }
             _ => device.gpu()?,
         };
+        let simulated = gpu.as_ref().is_some_and(|gpu| gpu.identity().simulated);
         let (pipeline, plans) = match (gpu, plans) {
-            (Some(mut gpu), source) => {
-                let plans = source.apply(&mut gpu)?;
-                (stages(gpu, path, dtype)?, Some(plans))
+            (Some(mut gpu), tiles) => {
+                let plans = tiles.apply(&mut gpu)?;
+                (stages(gpu, source, dtype)?, Some(plans))
             }
             (None, PlanSource::File(table)) => {
                 let expected = "no table of plans without a GPU, whose kernels have a choice";
                 return Err(Error::option("plans", table.display(), expected));
             }
-            (None, _) => (stages(Cpu::new(threads)?, path, dtype)?, None),
+            (None, _) => (stages(Cpu::new(threads)?, source, dtype)?, None),
         };
         let load = start.elapsed();
-        Ok(Engine { pipeline, reason, dtype, plans, load, hash: OnceLock::new() })
+        Ok(Engine { pipeline, reason, dtype, plans, simulated, load, hash: OnceLock::new() })
     }
 
     /// Times every plan of every problem that one request poses, on a device that is used up by it; `on_timed`
@@ -192,7 +214,7 @@ impl Engine {
         mut on_timed: impl FnMut(&Timed, usize) + Send + 'static,
     ) -> Result<Vec<Timed>> {
         let tuner = device.tune()?;
-        let pipeline = stages(device, path.as_ref(), Precision::default())?;
+        let pipeline = stages(device, Source::Folder(path.as_ref()), Precision::default())?;
         pipeline.generate(request, None)?;
         let problems = tuner.problems().len();
         tuner.start(move |timed| on_timed(timed, problems));
@@ -226,6 +248,16 @@ impl Engine {
     /// What the model is called.
     pub fn name(&self) -> &str {
         self.pipeline.name()
+    }
+
+    /// Its stages, coarse to fine: `"base"`, `"superres"`.
+    pub fn stages(&self) -> Vec<&'static str> {
+        self.pipeline.stages()
+    }
+
+    /// Whether the device is a simulator, so that times on it mean nothing.
+    pub fn simulated(&self) -> bool {
+        self.simulated
     }
 
     /// The device, in words.
@@ -270,17 +302,29 @@ impl Engine {
     }
 }
 
-/// The model directory's pipeline, of the family that its files are of.
+/// Where a model comes from.
+enum Source<'a> {
+    Folder(&'a Path),
+    Shape(&'a Shape),
+}
+
+/// The model's pipeline; a directory's files say of which family it is.
 fn stages<D: Device + 'static>(
     device: D,
-    path: &Path,
+    source: Source<'_>,
     precision: Precision,
 ) -> Result<Box<dyn Stages>> {
-    if hub::is_folder(path) {
-        let traced = Traced::new(device);
-        return Ok(Box::new(Pipeline::<_, Amused<_>>::load(traced, path, precision)?));
-    }
-    Ok(Box::new(Pipeline::<_, Parts<_>>::load(Traced::new(device), path, precision)?))
+    let device = Traced::new(device);
+    Ok(match source {
+        Source::Shape(shape) => {
+            let family = Drawn::new(&device, shape, precision)?;
+            Box::new(Pipeline { device, family })
+        }
+        Source::Folder(path) if hub::is_folder(path) => {
+            Box::new(Pipeline::<_, Amused<_>>::load(device, path, precision)?)
+        }
+        Source::Folder(path) => Box::new(Pipeline::<_, Parts<_>>::load(device, path, precision)?),
+    })
 }
 
 /// BLAKE3 over the model's files in their order, each preceded by its name.

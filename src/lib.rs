@@ -14,6 +14,7 @@
 #![deny(missing_docs)]
 
 pub mod amused;
+pub mod bench;
 pub mod config;
 pub mod cpu;
 pub mod cuda;
@@ -32,6 +33,7 @@ pub mod plans;
 pub mod request;
 pub mod rng;
 pub mod selftest;
+pub mod shape;
 pub mod tensor;
 pub mod text;
 pub mod tokenizer;

@@ -69,6 +69,11 @@ impl<D: Device> Vq<D> {
         Ok(vq)
     }
 
+    /// Dtype that its convolutions compute in.
+    pub fn dtype(&self) -> DType {
+        self.decoder_table.dtype()
+    }
+
     /// Pixels `u8 [h*f, w*f, 3]` of a grid of tokens `u32 [h*w]`.
     pub fn decode(
         &self,

@@ -40,13 +40,13 @@ fn no_source_file_is_longer_than_500_lines() {
     assert!(seen > 30, "only {seen} source files were found");
 }
 
-/// `bin → engine → {muse, amused} → pipeline → {text, decode → models, vq, edit → image} → ops → device ← {cpu, cuda}`;
+/// `bin → bench → engine → {muse, amused, shape} → pipeline → {text, decode → models, vq, edit → image} → ops → device ← {cpu, cuda}`;
 /// tensor, weights, rng and error are leaves.
 #[test]
 fn dependencies_point_one_way() {
     let backend: &[&str] =
         &["models", "text", "vq", "decode", "pipeline", "engine", "ops", "weights", "image::"];
-    let rules: [(&str, &[&str]); 16] = [
+    let rules: [(&str, &[&str]); 17] = [
         ("src/cpu", backend),
         ("src/cpu", &["cuda"]),
         ("src/cuda", backend),
@@ -62,6 +62,7 @@ fn dependencies_point_one_way() {
         ),
         ("src/muse.rs", &["cpu", "cuda", "engine", "decode", "image"]),
         ("src/amused.rs", &["cpu", "cuda", "engine", "muse"]),
+        ("src/shape", &["cpu", "cuda", "engine", "bench", "image"]),
         ("src/ops.rs", &["cpu", "cuda", "models", "decode", "pipeline", "vq", "text"]),
         (
             "src/device.rs",

@@ -17,6 +17,7 @@ mod math;
 mod memory;
 mod norm;
 mod pack;
+mod peak;
 mod pool;
 mod response;
 mod sample;

@@ -24,6 +24,9 @@ impl Weights {
     /// The tensor `name` as a table whose rows are decoded when they are looked up: a prompt needs
     /// a few dozen of the text encoder's tens of thousands.
     pub fn rows(&mut self, name: &str, shape: [usize; 2]) -> Result<Rows> {
+        if self.noise {
+            self.keep_drawn(name, &shape);
+        }
         self.claim(name);
         let stored = self.stored(name, &shape)?;
         if let Encoding::Int8(scales) = &stored.encoding {
@@ -32,7 +35,7 @@ impl Weights {
             if let Some(row) = bf16::first_non_finite(&products) {
                 return Err(self.not_finite(&scale_of(name), &shape[..1], row));
             }
-        } else {
+        } else if !self.noise {
             self.values(name, &shape)?;
         }
         Ok(Rows {

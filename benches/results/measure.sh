@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Measures this machine into benches/results/NAME and writes its RESULTS.md. Run it while nothing else runs:
+#   benches/results/measure.sh NAME
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+folder=benches/results/${1:?the name of this kind of machine}
+cargo build --release --locked --bin muse-bench
+bench() { target/release/muse-bench "$@"; }
+mkdir -p "$folder"
+bench roofline --json "$folder/roofline.json"
+bench step --iterations 20 --json "$folder/step.json"
+bench step --iterations 20 --dtype f32 --json "$folder/step-f32.json"
+bench image --iterations 20 --json "$folder/image.json"
+bench ops --iterations 20 --json "$folder/ops.json"
+bench sweep --over-steps 4,8,12 --over-threads 1,2 --json "$folder/sweep.json"
+for shape in amused-256 amused-512 muse-632m muse-superres muse-3b; do
+    bench image --shape "$shape" --steps 2 --iterations 3 --json "$folder/$shape.json"
+done
+bench report "$folder"/*.json -o "$folder/RESULTS.md"

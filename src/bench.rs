@@ -1,0 +1,15 @@
+//! How times are taken, summed up, kept and compared: what `muse-bench` and the benches share.
+//!
+//! A measurement is a [`Record`], its file's schema [`SCHEMA`] (`docs/bench-json.md`).
+
+mod ceilings;
+mod measure;
+mod record;
+mod stats;
+
+pub use ceilings::{Ceilings, Ridge};
+pub use measure::{Measured, measure, trace};
+pub use record::{
+    Ceiling, Machine, Method, Program, Record, SCHEMA, Series, Settings, Subject, Verb, write_whole,
+};
+pub use stats::{Ratio, Summary, ratio, summary};
