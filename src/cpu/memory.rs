@@ -5,7 +5,6 @@ use crate::device::Element;
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use half::bf16;
-use memmap2::MmapMut;
 use std::alloc::Layout;
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -13,16 +12,11 @@ use std::marker::PhantomData;
 /// Alignment of every buffer, one cache line; and how far past its end a kernel may read.
 const LINE: usize = 64;
 
-/// From here on a buffer is a map of its own, of large pages where the system has them: weights are read from the
-/// first to the last byte in every step, and small pages would cost a miss of the TLB each.
-const LARGE: usize = 4 << 20;
-
 /// Zeroed memory, aligned to 64 bytes, with 64 readable bytes past its end.
 #[derive(Debug)]
 pub struct Buffer {
     start: *mut u8,
     bytes: usize, // usable
-    map: Option<MmapMut>,
 }
 
 // SAFETY: a buffer owns its memory, and hands it out only under the borrow rules.
@@ -36,22 +30,17 @@ impl Buffer {
 
     /// Zeroed memory of `bytes` bytes.
     pub(super) fn zeroed(bytes: usize) -> Result<Buffer> {
-        let layout = Self::layout(bytes);
-        let buffer = if bytes < LARGE {
+        let start = Self::layout(bytes)
             // SAFETY: the size is not zero.
-            let start = layout.map(|layout| unsafe { std::alloc::alloc_zeroed(layout) });
-            start.filter(|start| !start.is_null()).map(|start| Buffer { start, bytes, map: None })
-        } else {
-            layout.and_then(|layout| MmapMut::map_anon(layout.size()).ok()).map(|mut map| {
-                #[cfg(target_os = "linux")]
-                let _ = map.advise(memmap2::Advice::HugePage); // else they are small
-                Buffer { start: map.as_mut_ptr(), bytes, map: Some(map) }
-            })
-        };
-        buffer.ok_or_else(|| Error::Device {
-            device: "cpu".into(),
-            problem: format!("no memory for {bytes} bytes; use a smaller model or image"),
-        })
+            .map(|layout| unsafe { std::alloc::alloc_zeroed(layout) })
+            .filter(|start| !start.is_null());
+        match start {
+            Some(start) => Ok(Buffer { start, bytes }),
+            None => Err(Error::Device {
+                device: "cpu".into(),
+                problem: format!("no memory for {bytes} bytes; use a smaller model or image"),
+            }),
+        }
     }
 
     /// A copy of `data`.
@@ -79,7 +68,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let (None, Some(layout)) = (&self.map, Self::layout(self.bytes)) {
+        if let Some(layout) = Self::layout(self.bytes) {
             // SAFETY: allocated with this layout.
             unsafe { std::alloc::dealloc(self.start, layout) };
         }
