@@ -1,5 +1,5 @@
-//! Whole images of the demonstration model's shape, and a decode step of it: the processor's and, where there is
-//! one, a GPU's. Weights are noise.
+//! Whole images of the demonstration model's shape, of its own steps and of one step a stage: the processor's and,
+//! where there is one, a GPU's. Weights are noise.
 
 use criterion::Criterion;
 use muse::shape::Shape;
@@ -27,7 +27,7 @@ fn main() {
         });
         request.base.steps = Some(1);
         request.superres.steps = Some(1);
-        criterion.bench_function(&format!("one step a stage/{device}"), |b| {
+        criterion.bench_function(&format!("image of one step a stage/{device}"), |b| {
             b.iter(|| engine.generate(&request).expect("an image"));
         });
     }

@@ -6,7 +6,7 @@
 //! sums of another order round so differently that a byte of the picture moves by three.
 
 use crate::config::VqConfig;
-use crate::device::{Conv, Device, Norm};
+use crate::device::{Conv, Device, HostMatrix, Norm};
 use crate::error::Result;
 use crate::models::layers::norm;
 use crate::ops;
@@ -287,9 +287,7 @@ fn conv<D: Device>(
     [to, from]: [usize; 2],
     geometry: Conv,
 ) -> Result<Matrix<D::Packed>> {
-    let side = if geometry == Conv::Point { 1 } else { 3 };
-    let padded = if from == 3 { 4 } else { from }; // RGB images carry a fourth, zero channel
-    ops::pack(device, w.conv(name, [to, from, side, side], padded, true)?)
+    ops::pack(device, filters(w, name, [to, from], geometry)?)
 }
 
 /// A convolution that reads its input in two parts.
@@ -300,8 +298,18 @@ fn conv_of_parts<D: Device>(
     [to, from]: [usize; 2],
     geometry: Conv,
 ) -> Result<Matrix<D::Packed>> {
+    ops::pack(device, filters(w, name, [to, from], geometry)?.of_parts())
+}
+
+fn filters<'w>(
+    w: &'w mut Weights,
+    name: &str,
+    [to, from]: [usize; 2],
+    geometry: Conv,
+) -> Result<HostMatrix<'w>> {
     let side = if geometry == Conv::Point { 1 } else { 3 };
-    ops::pack(device, w.conv(name, [to, from, side, side], from, true)?.of_parts())
+    let padded = if from == 3 { 4 } else { from }; // RGB images carry a fourth, zero channel
+    w.conv(name, [to, from, side, side], padded, true)
 }
 
 /// A convolution of activations, or of the f32 residual stream, in two parts where the weights are bf16.

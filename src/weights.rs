@@ -228,7 +228,11 @@ impl Weights {
         let stored = self.stored(name, shape)?;
         let values = match stored.borrowed() {
             Some(values) => Cow::Borrowed(values),
-            None => Cow::Owned(stored.decode()),
+            None => {
+                let mut values = Vec::with_capacity(shape.iter().product());
+                stored.append(&mut values);
+                Cow::Owned(values)
+            }
         };
         match T::first_non_finite(&values) {
             Some(at) => Err(self.not_finite(name, shape, at)),
@@ -396,7 +400,8 @@ impl Weights {
             }
             Some(entry) => {
                 let bytes = &entry.file.bytes[entry.range.clone()];
-                let scales = Stored { encoding: Encoding::F32, bytes }.decode();
+                let mut scales = Vec::with_capacity(rows);
+                Stored { encoding: Encoding::F32, bytes }.append(&mut scales);
                 match f32::first_non_finite(&scales) {
                     Some(at) => Err(self.not_finite(&name, &[rows], at)),
                     None => Ok(scales),

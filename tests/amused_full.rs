@@ -2,6 +2,7 @@
 //! the default tests: it writes 3.5 GB of weights, twice, and computes for ten minutes.
 //! `cargo test --release --test amused_full -- --test-threads 1 --nocapture`
 
+mod golden;
 mod runs;
 mod stages;
 

@@ -1,5 +1,6 @@
 //! aMUSEd's models against golden tensors of transformers and diffusers on tiny made-up weights.
 
+mod golden;
 mod gpu;
 mod stages;
 

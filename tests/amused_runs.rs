@@ -1,5 +1,6 @@
 //! Whole runs of tiny aMUSEd models against diffusers': the same tokens after every step.
 
+mod golden;
 mod runs;
 
 use runs::{Golden, Mode, all_runs, engine};

@@ -132,7 +132,7 @@ impl Device for Cpu {
     }
 
     fn pack(&self, weight: HostMatrix<'_>) -> Result<Packed> {
-        Packed::new(self, &weight)
+        Packed::new(&weight)
     }
 
     fn embed(

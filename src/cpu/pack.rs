@@ -1,8 +1,7 @@
 //! Weights in the order the matrix product streams them.
 
-use super::Cpu;
 use super::float::Float;
-use super::memory::{Buffer, Parts};
+use super::memory::Buffer;
 use super::simd::LANES;
 use crate::device::HostMatrix;
 use crate::error::Result;
@@ -11,9 +10,6 @@ use half::bf16;
 
 /// Output columns of a panel.
 pub(super) const PANEL: usize = 2 * LANES;
-
-/// Words of a panel that are filled at a time: 8 KiB, which stay in L1 while every row writes its column.
-const PART: usize = 64;
 
 /// A weight matrix `[n, taps, k]` as panels of 32 output columns: `[n/32][taps*words][32]`, zero
 /// beyond `n`. A word is an f32 term or two bf16 terms (`Float::pack`). The last panel has 16 columns
@@ -34,7 +30,7 @@ pub struct Packed {
 
 impl Packed {
     /// Packs a matrix.
-    pub(super) fn new(cpu: &Cpu, matrix: &HostMatrix<'_>) -> Result<Packed> {
+    pub(super) fn new(matrix: &HostMatrix<'_>) -> Result<Packed> {
         let HostMatrix { weight, bias, rows: n, cols: k, taps } = matrix;
         let (n, k, taps) = (*n, *k, *taps);
         let columns = n.next_multiple_of(LANES);
@@ -45,8 +41,8 @@ impl Packed {
         let panels = Buffer::zeroed(columns * taps * words * size_of::<u32>())?;
         let mut packed = Packed { panels, bias: None, n, k, words, taps };
         match weight {
-            Floats::F32(weight) => packed.fill(cpu, weight),
-            Floats::BF16(weight) => packed.fill(cpu, weight),
+            Floats::F32(weight) => packed.fill(weight),
+            Floats::BF16(weight) => packed.fill(weight),
         }
         if let Some(bias) = bias {
             let mut padded = bias.clone();
@@ -56,30 +52,20 @@ impl Packed {
         Ok(packed)
     }
 
-    /// Fills the panels from `[n, taps, k]`, each a part of all its rows at a time.
-    fn fill<T: Float>(&mut self, cpu: &Cpu, weight: &[T]) {
-        let (k, taps, words, panels) = (self.k, self.taps, self.words, self.panels());
-        let widths: Vec<usize> = (0..panels).map(|panel| self.width(panel)).collect();
-        let all = Parts::new(bytemuck::cast_slice_mut::<u8, u32>(self.panels.bytes_mut()));
-        cpu.parallel(panels, |index| {
-            let (first, width) = (index * PANEL, widths[index]);
-            let start = first * taps * words;
-            // SAFETY: every task has a panel of its own.
-            let panel = unsafe { all.part(start..start + width * taps * words) };
-            let rows = weight[first * taps * k..].chunks_exact(taps * k).take(width);
-            for (tap, panel) in panel.chunks_exact_mut(words * width).enumerate() {
-                for (part, panel) in panel.chunks_mut(PART * width).enumerate() {
-                    let from = tap * k + part * PART * T::PACKED;
-                    let to = (from + PART * T::PACKED).min((tap + 1) * k);
-                    for (column, row) in rows.clone().enumerate() {
-                        let words = row[from..to].chunks(T::PACKED).map(T::pack);
-                        for (lanes, word) in panel.chunks_exact_mut(width).zip(words) {
-                            lanes[column] = word;
-                        }
-                    }
+    fn fill<T: Float>(&mut self, weight: &[T]) {
+        let (k, terms, words) = (self.k, self.taps * self.k, self.taps * self.words);
+        for index in 0..self.panels() {
+            let width = self.width(index);
+            let all: &mut [u32] = bytemuck::cast_slice_mut(self.panels.bytes_mut());
+            let panel = &mut all[index * PANEL * words..][..width * words];
+            let rows = weight[index * PANEL * terms..].chunks_exact(terms).take(width);
+            for (column, row) in rows.enumerate() {
+                let packed = row.chunks_exact(k).flat_map(|tap| tap.chunks(T::PACKED));
+                for (terms, lanes) in packed.zip(panel.chunks_exact_mut(width)) {
+                    lanes[column] = T::pack(terms);
                 }
             }
-        });
+        }
     }
 
     /// How many panels.

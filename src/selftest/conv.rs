@@ -30,39 +30,28 @@ fn cases() -> Vec<Case> {
         ((1, 16, 16, 32), 48),
         ((1, 2, 4, 300), 20),
     ];
+    let plain = Case {
+        geometry: Conv::Point,
+        size: (1, 1, 1, 1),
+        out: 1,
+        dtype: DType::BF16,
+        of: DType::BF16,
+        residual: false,
+        bias: true,
+        parts: false,
+    };
     let mut cases = Vec::new();
     for geometry in [Conv::Point, Conv::Same, Conv::Down, Conv::Up] {
         for (i, (size, out)) in sizes.into_iter().enumerate() {
             let (dtype, residual) =
                 [(DType::BF16, false), (DType::F32, true), (DType::F32, false)][i % 3];
-            let of = DType::BF16;
-            cases.push(Case {
-                geometry,
-                size,
-                out,
-                dtype,
-                of,
-                residual,
-                bias: i % 2 == 0,
-                parts: false,
-            });
+            cases.push(Case { geometry, size, out, dtype, residual, bias: i % 2 == 0, ..plain });
         }
     }
     // Odd heights and widths, where the geometry allows them; and one pixel.
     for geometry in [Conv::Point, Conv::Same, Conv::Up] {
         for size in [(1, 1, 1, 7), (2, 5, 3, 2), (1, 3, 29, 15)] {
-            let dtype = DType::BF16;
-            let of = DType::BF16;
-            cases.push(Case {
-                geometry,
-                size,
-                out: 9,
-                dtype,
-                of,
-                residual: true,
-                bias: true,
-                parts: false,
-            });
+            cases.push(Case { geometry, size, out: 9, residual: true, ..plain });
         }
     }
     let f32s = cases.iter().map(|case| Case { of: DType::F32, dtype: DType::F32, ..*case });
@@ -70,17 +59,7 @@ fn cases() -> Vec<Case> {
     cases.extend(f32s);
     for geometry in [Conv::Point, Conv::Same, Conv::Down, Conv::Up] {
         for (size, out) in [((1, 4, 6, 3), 5), ((2, 10, 18, 8), 17), ((1, 2, 4, 300), 20)] {
-            let (dtype, of) = (DType::F32, DType::BF16);
-            cases.push(Case {
-                geometry,
-                size,
-                out,
-                dtype,
-                of,
-                residual: false,
-                bias: true,
-                parts: true,
-            });
+            cases.push(Case { geometry, size, out, dtype: DType::F32, parts: true, ..plain });
         }
     }
     cases

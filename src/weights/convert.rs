@@ -1,7 +1,6 @@
 //! Stored encodings of a tensor and their exact widening or single rounding.
 
 use half::{bf16, f16};
-use rayon::prelude::*;
 
 use crate::device::Element;
 
@@ -31,46 +30,40 @@ impl<'a> Stored<'a> {
         }
     }
 
-    /// The elements: without loss to f32, rounded once (nearest, ties to even) to bf16.
-    pub fn decode<T: Float>(&self) -> Vec<T> {
+    /// Appends the elements: without loss to f32, rounded once (nearest, ties to even) to bf16.
+    pub fn append<T: Float>(&self, out: &mut Vec<T>) {
         let bytes = self.bytes;
         match &self.encoding {
-            Encoding::Bf16 => each(bytes, |b| T::round(bf16::from_le_bytes(b).to_f32())),
-            Encoding::F16 => each(bytes, |b| T::round(f16::from_le_bytes(b).to_f32())),
-            Encoding::F32 => each(bytes, |b| T::round(f32::from_le_bytes(b))),
+            Encoding::Bf16 => {
+                out.extend(pairs(bytes).map(|b| T::round(bf16::from_le_bytes(b).to_f32())))
+            }
+            Encoding::F16 => {
+                out.extend(pairs(bytes).map(|b| T::round(f16::from_le_bytes(b).to_f32())))
+            }
+            Encoding::F32 => out.extend(quads(bytes).map(|b| T::round(f32::from_le_bytes(b)))),
             Encoding::Int8(scales) => {
-                let row = (bytes.len() / scales.len().max(1)).max(1);
-                let mut out = vec![T::ZERO; bytes.len()];
-                let rows = out.par_chunks_mut(row).zip(bytes.par_chunks(row)).zip(scales);
-                rows.for_each(|((out, stored), &scale)| {
-                    for (out, &q) in out.iter_mut().zip(stored) {
-                        *out = T::round(bf16::round(f32::from(q as i8) * scale).to_f32());
-                    }
-                });
-                out
+                let row = bytes.len() / scales.len().max(1);
+                for (row, &scale) in bytes.chunks_exact(row.max(1)).zip(scales) {
+                    out.extend(
+                        row.iter()
+                            .map(|&q| T::round(bf16::round(f32::from(q as i8) * scale).to_f32())),
+                    );
+                }
             }
         }
     }
 }
 
-/// Every `N` bytes as an element, by all threads.
-fn each<const N: usize, T: Float>(bytes: &[u8], element: impl Fn([u8; N]) -> T + Sync) -> Vec<T> {
-    let stored = bytes.as_chunks::<N>().0;
-    let mut out = vec![T::ZERO; stored.len()];
-    let parts = out.par_chunks_mut(PART).zip(stored.par_chunks(PART));
-    parts.for_each(|(out, stored)| {
-        for (out, &stored) in out.iter_mut().zip(stored) {
-            *out = element(stored);
-        }
-    });
-    out
+fn pairs(bytes: &[u8]) -> impl Iterator<Item = [u8; 2]> {
+    bytes.as_chunks().0.iter().copied()
 }
 
-/// Elements that one thread decodes, or looks through, at a time.
-const PART: usize = 1 << 18;
+fn quads(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> {
+    bytes.as_chunks().0.iter().copied()
+}
 
 /// What tensors are decoded to.
-pub(super) trait Float: Element + Send + Sync {
+pub(super) trait Float: Element + Send {
     /// Zero.
     const ZERO: Self;
     /// Whether this encoding is that of `Self` in memory, but for the order of bytes.
@@ -127,20 +120,16 @@ const CHUNK: usize = 4096;
 /// Index of the first value whose magnitude, as an integer, is not below that of infinity: an exponent of
 /// all ones.
 #[inline(always)]
-fn first_not_below<T: Sync, I: Ord + Copy + Default + Sync>(
+fn first_not_below<T, I: Ord + Copy + Default>(
     values: &[T],
     infinity: I,
-    magnitude: impl Fn(&T) -> I + Sync,
+    magnitude: impl Fn(&T) -> I,
 ) -> Option<usize> {
-    let first_of = |values: &[T]| {
-        values.chunks(CHUNK).enumerate().find_map(|(i, chunk)| {
-            let largest = chunk.iter().map(&magnitude).fold(I::default(), I::max);
-            let within = || chunk.iter().position(|x| magnitude(x) >= infinity);
-            if largest < infinity { None } else { within().map(|at| i * CHUNK + at) }
-        })
-    };
-    let parts = values.par_chunks(PART).enumerate();
-    parts.filter_map(|(i, part)| Some(i * PART + first_of(part)?)).min()
+    values.chunks(CHUNK).enumerate().find_map(|(i, chunk)| {
+        let largest = chunk.iter().map(&magnitude).fold(I::default(), I::max);
+        let within = || chunk.iter().position(|x| magnitude(x) >= infinity);
+        if largest < infinity { None } else { within().map(|at| i * CHUNK + at) }
+    })
 }
 
 #[cfg(test)]

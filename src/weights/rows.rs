@@ -83,7 +83,7 @@ impl Rows {
                 other => other.clone(),
             };
             let bytes = &table[row * row_bytes..][..row_bytes];
-            out.extend(Stored { encoding, bytes }.decode::<T>());
+            Stored { encoding, bytes }.append(&mut out);
         }
         Ok(out)
     }

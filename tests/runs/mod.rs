@@ -24,13 +24,10 @@ pub struct Golden {
 
 impl Golden {
     pub fn open(name: &str) -> Self {
-        let path = format!("{}/tests/golden/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
-        let bytes = std::fs::read(path).expect("golden file").leak();
-        let (_, metadata) = safetensors::SafeTensors::read_metadata(bytes).expect("golden file");
-        let metadata = metadata.metadata().clone().expect("metadata of a golden file");
+        let (tensors, metadata) = super::golden::open(name);
         let json = |name: &str| serde_json::from_str::<Value>(&metadata[name]).expect("JSON");
         Golden {
-            tensors: safetensors::SafeTensors::deserialize(bytes).unwrap(),
+            tensors,
             prompts: json("prompts").as_array().unwrap().clone(),
             seeds: serde_json::from_value(json("seeds")).unwrap(),
         }

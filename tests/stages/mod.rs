@@ -26,11 +26,8 @@ pub struct Golden {
 
 impl Golden {
     pub fn open(name: &str) -> Self {
-        let path = format!("{}/tests/golden/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
-        let bytes = std::fs::read(path).expect("golden file").leak();
-        let (_, metadata) = safetensors::SafeTensors::read_metadata(bytes).expect("golden file");
-        let metadata = metadata.metadata().clone().expect("metadata of a golden file");
-        Golden { tensors: safetensors::SafeTensors::deserialize(bytes).unwrap(), metadata }
+        let (tensors, metadata) = super::golden::open(name);
+        Golden { tensors, metadata }
     }
 
     fn floats(&self, name: &str) -> Vec<f32> {

@@ -7,6 +7,7 @@ use muse::bench::{
     Ceilings, Machine, Measured, Method, Record, Series, Settings, Subject, measure, trace,
 };
 use muse::cpu::Cpu;
+use muse::device::Device;
 use muse::shape::Shape;
 use muse::{Engine, EngineOptions, Generated, Request, Result};
 
@@ -141,11 +142,11 @@ pub fn roofline(arguments: &RooflineArgs) -> Result<()> {
     let (gpu, _) = arguments.device.gpu()?;
     let simulated = gpu.as_ref().is_some_and(|gpu| gpu.identity().simulated);
     let (device, ceilings) = match &gpu {
-        Some(gpu) if simulated => (describe(gpu), Vec::new()),
-        Some(gpu) => (describe(gpu), Ceilings::verbs(gpu)?),
+        Some(gpu) if simulated => (gpu.describe(), Vec::new()),
+        Some(gpu) => (gpu.describe(), Ceilings::verbs(gpu)?),
         None => {
             let cpu = Cpu::new(threads)?;
-            (describe(&cpu), Ceilings::cpu(&cpu))
+            (cpu.describe(), Ceilings::cpu(&cpu))
         }
     };
     let method = Method {
@@ -165,10 +166,6 @@ pub fn roofline(arguments: &RooflineArgs) -> Result<()> {
         false => tables::ceilings(&record),
     }
     keep(&[record], arguments.json.as_deref())
-}
-
-fn describe(device: &impl muse::device::Device) -> String {
-    device.describe()
 }
 
 pub fn sweep(arguments: &SweepArgs) -> Result<()> {

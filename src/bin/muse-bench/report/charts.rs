@@ -276,15 +276,12 @@ fn lines(
     Some(Lines { title: title.into(), places, lines }.draw())
 }
 
-/// Step times against the number of steps, of threads and of images at once.
+/// Step times against the number of steps and of threads.
 pub fn against(records: &[Record]) -> Vec<String> {
     /// A setting, taken out of the others.
     type Take = fn(&mut Settings) -> Option<u32>;
-    let axes: [(&str, Take); 3] = [
-        ("against steps", |s| s.steps.take()),
-        ("against threads", |s| s.threads.take()),
-        ("against batch", |s| Some(std::mem::take(&mut s.batch))),
-    ];
+    let axes: [(&str, Take); 2] =
+        [("against steps", |s| s.steps.take()), ("against threads", |s| s.threads.take())];
     let chart = |(title, take): (&str, Take)| {
         let split = |record: &Record| {
             let subject = record.subject.as_ref()?;
