@@ -165,6 +165,7 @@ fn elementwise(criterion: &mut Criterion, device: &Cpu, name: &str) {
     let logits = device.upload(&logits, [2 * n, v]).unwrap();
     let positions: Vec<u32> = (0..n as u32).collect();
     let mut masked = Masked {
+        images: 1,
         tokens: device.zeros(DType::U32, [n]).unwrap(),
         positions: device.upload(&positions, [n]).unwrap(),
         remaining: device.zeros(DType::U32, [n]).unwrap(),

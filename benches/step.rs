@@ -58,7 +58,7 @@ fn main() {
     let states = Weights::noise("text").table(device, "embedding", [2 * TEXT[0], TEXT[1]]);
     let states = states.expect("memory");
     let text = Text { states, lengths: [TEXT[0]; 2], batch: 2 };
-    let mut prepared = model.prepare(device, &text, None).expect("prepared");
+    let mut prepared = model.prepare(device, &text, None, 1).expect("prepared");
     let tokens = [model.mask_token(); GRID];
     let mut masked = Masked::new(device, &tokens, model.mask_token()).expect("memory");
     device.finish().expect("loaded");

@@ -233,11 +233,11 @@ __device__ __forceinline__ void project_and_attend(bf16* out, const bf16* x, con
 // Keys, values and output of sequence blockIdx.y / heads, head blockIdx.y % heads; QUERIES: its queries, too.
 //   out [batch*queries, out_stride] bf16, rounded once
 //   q [batch*queries, q_stride], k [batch*keys, k_stride], v [batch*keys, v_stride] bf16, all from the column
-//   where the first head begins; the first `length0` keys of sequence 0 exist, `length1` of others; the rest is
-//   not read. `step` sequences take turns, row by row.
+//   where the first head begins; the first `length0` keys of each sequence of the first half exist, `length1` of
+//   the others (the middle one is of the first half); the rest is not read. `step` sequences take turns, row by row.
 #define OPERANDS                                                                                               \
     const unsigned int sequence = blockIdx.y / heads, head = blockIdx.y % heads;                               \
-    const unsigned int length = sequence ? length1 : length0;                                                  \
+    const unsigned int length = sequence < (gridDim.y / heads + 1) / 2 ? length0 : length1;                    \
     const size_t column = head * head_dim, turn = sequence % step, before = sequence - turn,                   \
                  query = before * queries + turn, key = before * keys + turn;                                  \
     const Operand ks = {k + key * k_stride + column, k_stride * step},                                         \

@@ -83,15 +83,16 @@ struct Draw {
 // first. At temperature 0: argmax(x).
 //   logits [2n, v] f32: n rows of c, then n of u; [n, v], all c, at guidance 1
 //   positions, sampled [n] u32, confidence [n] f32;  top_k 0: all, else below v
+// Positions count through the grids of several images, `cells` each, whose seeds follow one another.
 // One pass over the row from global memory; with top_k, a radix select before it, whose passes find the row
 // in L1. Grid n, block SAMPLE_THREADS. logits aligned to 16 bytes; v < 2^22.
 extern "C" __global__ __launch_bounds__(SAMPLE_THREADS) void guide_and_sample(
-    unsigned int* sampled, float* confidence, const float* logits, const unsigned int* positions, unsigned int v,
-    float guidance, float temperature, unsigned int top_k, unsigned long long seed, unsigned int step) {
+    unsigned int* sampled, float* confidence, const float* logits, const unsigned int* positions, unsigned int cells,
+    unsigned int v, float guidance, float temperature, unsigned int top_k, unsigned long long seed, unsigned int step) {
     take_turn();
     __shared__ Select select;
     __shared__ Draw draws[SAMPLE_THREADS / 32];
-    const unsigned int j = blockIdx.x, n = gridDim.x, position = positions[j];
+    const unsigned int j = blockIdx.x, n = gridDim.x, image = positions[j] / cells, position = positions[j] % cells;
     const float* c = logits + static_cast<size_t>(j) * v;
     const Row row = {c, guidance == 1.0f ? 0 : c + static_cast<size_t>(n) * v, v, guidance};
 
@@ -103,7 +104,7 @@ extern "C" __global__ __launch_bounds__(SAMPLE_THREADS) void guide_and_sample(
         float x[4], score[4];
         row.four(x, i);
         uint4 words = {};
-        if (temperature > 0.0f) words = philox({seed, step}, PURPOSE_TOKEN, position, i / 4);
+        if (temperature > 0.0f) words = philox({seed + image, step}, PURPOSE_TOKEN, position, i / 4);
         const unsigned int word[4] = {words.x, words.y, words.z, words.w};
         float most = MINUS_INFINITY;
 #pragma unroll
@@ -152,19 +153,22 @@ struct LeastConfidentFirst {
 
 // confidence[j] += temperature * Gumbel noise; of these the keep_masked smallest, of equals the first, are
 // masked again: tokens[positions[j]] = masked ? mask_token : sampled[j], remaining = the masked positions.
-//   tokens [grid] u32;  positions [n] u32, ascending;  remaining [keep_masked] u32;  sampled [n] u32;
+//   tokens [cells] u32;  positions [n] u32, ascending;  remaining [keep_masked] u32;  sampled [n] u32;
 //   confidence [n] f32;  keep_masked < n
-// One block of REMASK_THREADS; n < 2^22.
+// All of that for each of several images, one after another, whose seeds follow one another; positions count
+// through the grids of all of them. A block of REMASK_THREADS an image; n < 2^22.
 extern "C" __global__ __launch_bounds__(REMASK_THREADS) void remask(
     unsigned int* tokens, const unsigned int* positions, unsigned int* remaining, const unsigned int* sampled,
-    float* confidence, unsigned int n, unsigned int keep_masked, float temperature, unsigned int mask_token,
+    float* confidence, unsigned int cells, unsigned int n, unsigned int keep_masked, float temperature, unsigned int mask_token,
     unsigned long long seed, unsigned int step) {
     take_turn();
     __shared__ Select select;
     __shared__ unsigned int counts[REMASK_THREADS / 32];
-    const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const unsigned int lane = threadIdx.x % 32, warp = threadIdx.x / 32, image = blockIdx.x;
+    positions += image * n, sampled += image * n, confidence += image * n, remaining += image * keep_masked;
     for (unsigned int j = threadIdx.x; j < n; j += REMASK_THREADS) {
-        const float noise = gumbel(philox({seed, step}, PURPOSE_CONFIDENCE, positions[j], 0).x);
+        const unsigned int position = positions[j] - image * cells;
+        const float noise = gumbel(philox({seed + image, step}, PURPOSE_CONFIDENCE, position, 0).x);
         confidence[j] = __fadd_rn(confidence[j], __fmul_rn(temperature, noise));
     }
     unsigned long long last = 0;

@@ -233,6 +233,15 @@ impl<D: Device> Family<D> for Amused<D> {
         Ok(Scene { texts, notes, crop: from.crop, aesthetic: from.aesthetic })
     }
 
+    /// Image to image forgets tokens each by itself: more of one image than of another.
+    fn side_by_side(&self, request: &Request) -> bool {
+        !matches!(request.edit.as_ref().map(|e| &e.change), Some(Change::Repaint { .. }))
+    }
+
+    fn bytes_per_image(&self, _level: usize, grid: [usize; 2]) -> usize {
+        self.transformer.bytes_per_image(grid)
+    }
+
     fn prepare<'a>(
         &'a self,
         device: &D,
@@ -240,12 +249,13 @@ impl<D: Device> Family<D> for Amused<D> {
         grid: [usize; 2],
         scene: &Scene<D>,
         _coarse: Option<&Tensor<D::Buffer>>,
+        images: usize,
     ) -> Result<impl MaskedModel<D> + 'a> {
         let [height, width] = grid.map(|side| (side * self.levels[0].vq.grid_factor()) as f32);
         let [left, top] = scene.crop;
         let Encoded { states, pooled } = &scene.texts;
         let micro = [width, height, left, top, scene.aesthetic];
-        self.transformer.prepare(device, &Conditions { states, pooled, micro }, grid)
+        self.transformer.prepare(device, &Conditions { states, pooled, micro }, grid, images)
     }
 
     /// diffusers' schedule. Where a mask is filled in, it is linear and begins with what is masked.

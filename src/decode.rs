@@ -37,6 +37,10 @@ pub struct Step<'a> {
     pub window: usize,
     /// Windows of this stage.
     pub windows: usize,
+    /// Image of the batch, from 0: each step is seen once for every image.
+    pub image: usize,
+    /// Images that are decoded side by side.
+    pub images: usize,
     /// Token grid, height and width: of the whole image.
     pub grid: [usize; 2],
     /// Token ids, row-major; `mask_token` where still masked.
@@ -61,7 +65,7 @@ pub struct Stage {
     pub grid: [usize; 2],
     /// The id that stands for a masked token.
     pub mask_token: u32,
-    /// Seed of the noise.
+    /// Seed of the noise; of more than one image that of the first, the others' follow it.
     pub seed: u64,
     /// Which draws are kept.
     pub order: Order,
@@ -70,10 +74,21 @@ pub struct Stage {
 impl<B> Masked<B> {
     /// The state before the first step: `tokens` with `mask_token` where they are to be decoded.
     pub fn new<D: Device<Buffer = B>>(device: &D, tokens: &[u32], mask_token: u32) -> Result<Self> {
+        Self::of_images(device, tokens, mask_token, 1)
+    }
+
+    /// The same for `images` images: their tokens one after another, in each of them as many masked.
+    pub fn of_images<D: Device<Buffer = B>>(
+        device: &D,
+        tokens: &[u32],
+        mask_token: u32,
+        images: usize,
+    ) -> Result<Self> {
         let masked = |&p: &u32| tokens[p as usize] == mask_token;
         let positions: Vec<u32> = (0..tokens.len() as u32).filter(masked).collect();
         let n = positions.len();
         Ok(Masked {
+            images,
             tokens: device.upload(tokens, [tokens.len()])?,
             positions: device.upload(&positions, [n])?,
             remaining: device.zeros(DType::U32, [n])?,
@@ -106,7 +121,7 @@ pub fn decode_with<D: Device>(
     on_step: Option<&mut OnStep<'_>>,
 ) -> Result<Vec<Duration>> {
     let host = torch.is_some();
-    let ranks = match stage.order.ranks(stage.grid) {
+    let ranks = match stage.order.ranks(stage.grid).map(|ranks| ranks.repeat(masked.images)) {
         Some(ranks) => Some(device.upload(&ranks, [ranks.len(), 1])?),
         None => None,
     };
@@ -128,19 +143,24 @@ pub fn decode_with<D: Device>(
                 let mut one = || run(masked, index);
                 let [start, end] = if host { one()? } else { device.together(one)? };
                 let tokens = device.download::<u32>(&masked.tokens)?;
-                let seen = Step {
-                    stage: stage.name,
-                    step: index,
-                    steps: plan.len(),
-                    window: 0,
-                    windows: 1,
-                    grid: stage.grid,
-                    tokens: &tokens,
-                    mask_token: stage.mask_token,
-                    elapsed: device.elapsed(&start, &end)?,
-                };
-                if on_step(seen).is_break() {
-                    return Err(Error::Cancelled { stage: stage.name, step: index });
+                let elapsed = device.elapsed(&start, &end)?;
+                for (image, tokens) in tokens.chunks(tokens.len() / masked.images).enumerate() {
+                    let seen = Step {
+                        stage: stage.name,
+                        step: index,
+                        steps: plan.len(),
+                        window: 0,
+                        windows: 1,
+                        image,
+                        images: masked.images,
+                        grid: stage.grid,
+                        tokens,
+                        mask_token: stage.mask_token,
+                        elapsed,
+                    };
+                    if on_step(seen).is_break() {
+                        return Err(Error::Cancelled { stage: stage.name, step: index });
+                    }
                 }
                 marks.push([start, end]);
             }
@@ -149,7 +169,7 @@ pub fn decode_with<D: Device>(
     marks.iter().map(|[start, end]| device.elapsed(start, end)).collect()
 }
 
-/// One step: predict, guide, draw, remask. `ranks` f32 `[cells, 1]` take the place of the confidences. A step
+/// One step: predict, guide, draw, remask. `ranks` f32 `[images*cells, 1]` take the place of the confidences. A step
 /// that would settle nothing is none.
 fn step<D: Device>(
     device: &D,
@@ -166,12 +186,13 @@ fn step<D: Device>(
         return Ok(());
     }
     let noise = NoiseKey { seed: stage.seed, stage: stage.index, step: step.number };
-    masked.positions.reshape([step.masked]);
-    masked.sampled.reshape([step.masked]);
-    masked.confidence.reshape([step.masked]);
-    masked.remaining.reshape([step.remaining]);
+    let n = masked.images * step.masked;
+    masked.positions.reshape([n]);
+    masked.sampled.reshape([n]);
+    masked.confidence.reshape([n]);
+    masked.remaining.reshape([masked.images * step.remaining]);
 
-    let logits = model.logits(device, masked, step.batch())?; // [batch*masked, codebook]
+    let logits = model.logits(device, masked, step.batch())?; // [batch*n, codebook]
     let host = torch.is_some();
     match torch {
         Some(torch) => torch.draw(device, masked, logits, step)?,
@@ -186,9 +207,9 @@ fn step<D: Device>(
         }
     }
     if let Some(ranks) = ranks {
-        masked.confidence.reshape([step.masked, 1]);
+        masked.confidence.reshape([n, 1]);
         ops::select_rows(device, &mut masked.confidence, ranks, &masked.positions)?;
-        masked.confidence.reshape([step.masked]);
+        masked.confidence.reshape([n]);
     }
     let remask = Remask {
         keep_masked: step.remaining,

@@ -120,27 +120,30 @@ pub struct Sampling {
     pub temperature: f32,
     /// Only the `top_k` largest logits can be drawn; 0 means all.
     pub top_k: usize,
-    /// Noise key of this step.
+    /// Noise key of this step: of the first image, those of the others have the seeds that follow.
     pub noise: crate::rng::NoiseKey,
 }
 
 /// Parameters of [`Device::remask`].
 #[derive(Clone, Copy, Debug)]
 pub struct Remask {
-    /// Positions that stay masked.
+    /// Positions of each image that stay masked.
     pub keep_masked: usize,
     /// Multiplies the Gumbel noise added to each confidence.
     pub temperature: f32,
     /// Token id that stands for "masked".
     pub mask_token: u32,
-    /// Noise key of this step.
+    /// Noise key of this step: of the first image, those of the others have the seeds that follow.
     pub noise: crate::rng::NoiseKey,
 }
 
-/// The tensors a decode loop works on. Positions are those within the latent grid, ascending.
+/// The tensors a decode loop works on: of one image, or of several with as many masked tokens each. Positions
+/// count through the latent grids of all images, ascending; noise is that of a position within its own grid.
 #[derive(Debug)]
 pub struct Masked<B> {
-    /// `[grid]` u32: token ids, the mask token where masked.
+    /// Images, equal parts of every tensor.
+    pub images: usize,
+    /// `[images*grid]` u32: token ids, the mask token where masked.
     pub tokens: Tensor<B>,
     /// `[n]` u32: the masked positions before this step.
     pub positions: Tensor<B>,
@@ -169,6 +172,9 @@ pub trait Device: Send + Sync {
 
     /// Whether the verbs take *floats* of this dtype.
     fn supports(dtype: DType) -> bool;
+
+    /// Bytes that can still be allocated, about.
+    fn free_memory(&self) -> usize;
 
     /// Zeroed memory of `bytes` bytes, aligned to 64.
     fn alloc(&self, bytes: usize) -> Result<Self::Buffer>;
@@ -361,7 +367,7 @@ pub trait Device: Send + Sync {
         sampling: Sampling,
     ) -> Result<()>;
 
-    /// Top-k confidence remasking (MaskGIT): keeps the most confident draws, remasks the
+    /// Top-k confidence remasking (MaskGIT), image by image: keeps the most confident draws, remasks the
     /// `keep_masked` least confident ones, ties remasked lower position first.
     ///
     /// Adds `temperature`·Gumbel noise to the confidences (in place, so that callers can read what

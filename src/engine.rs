@@ -102,7 +102,13 @@ pub struct Engine {
 
 /// What an engine asks of its pipeline, on whichever device.
 trait Stages: Send + Sync {
-    fn generate(&self, request: &Request, on_step: Option<&mut OnStep<'_>>) -> Result<Generated>;
+    fn batch(&self, request: &Request, count: usize) -> Result<usize>;
+    fn generate(
+        &self,
+        request: &Request,
+        images: usize,
+        on_step: Option<&mut OnStep<'_>>,
+    ) -> Result<Vec<Generated>>;
     fn preview(&self, step: &Step<'_>) -> Result<Image>;
     fn encode(&self, image: &Image, size: Size) -> Result<Vec<u32>>;
     fn name(&self) -> &str;
@@ -114,8 +120,17 @@ trait Stages: Send + Sync {
 }
 
 impl<D: Device, F: Family<Traced<D>>> Stages for Pipeline<Traced<D>, F> {
-    fn generate(&self, request: &Request, on_step: Option<&mut OnStep<'_>>) -> Result<Generated> {
-        Pipeline::generate(self, request, on_step)
+    fn batch(&self, request: &Request, count: usize) -> Result<usize> {
+        Pipeline::batch(self, request, count)
+    }
+
+    fn generate(
+        &self,
+        request: &Request,
+        images: usize,
+        on_step: Option<&mut OnStep<'_>>,
+    ) -> Result<Vec<Generated>> {
+        Pipeline::generate(self, request, images, on_step)
     }
 
     fn preview(&self, step: &Step<'_>) -> Result<Image> {
@@ -215,10 +230,10 @@ impl Engine {
     ) -> Result<Vec<Timed>> {
         let tuner = device.tune()?;
         let pipeline = stages(device, Source::Folder(path.as_ref()), Precision::default())?;
-        pipeline.generate(request, None)?;
+        pipeline.generate(request, 1, None)?;
         let problems = tuner.problems().len();
         tuner.start(move |timed| on_timed(timed, problems));
-        pipeline.generate(request, None)?;
+        pipeline.generate(request, 1, None)?;
         Ok(tuner.timed())
     }
 
@@ -227,12 +242,49 @@ impl Engine {
     /// # Errors
     /// [`Error::Option`] names the field of the request that cannot be used.
     pub fn generate(&self, request: &Request) -> Result<Generated> {
-        self.pipeline.generate(request, None)
+        self.one(request, None)
     }
 
     /// Like [`Engine::generate`]; `on_step` sees the grid after every decode step and can cancel.
     pub fn generate_with(&self, request: &Request, on_step: &mut OnStep<'_>) -> Result<Generated> {
-        self.pipeline.generate(request, Some(on_step))
+        self.one(request, Some(on_step))
+    }
+
+    fn one(&self, request: &Request, on_step: Option<&mut OnStep<'_>>) -> Result<Generated> {
+        let mut images = self.pipeline.generate(request, 1, on_step)?;
+        Ok(images.pop().expect("one image was asked for"))
+    }
+
+    /// How many of `count` images of a request [`Engine::generate_many`] makes side by side: as many as half of
+    /// the device's free memory is enough for, and at most 8.
+    ///
+    /// # Errors
+    /// As [`Engine::generate`].
+    pub fn batch(&self, request: &Request, count: usize) -> Result<usize> {
+        self.pipeline.batch(request, count)
+    }
+
+    /// Makes `count` images of one request: of its seed and those that follow it, batch by batch. Each is the one
+    /// that [`Engine::generate`] makes of its seed, on a GPU but for near ties. `on_step` sees every step of every
+    /// image and can cancel.
+    ///
+    /// # Errors
+    /// As [`Engine::generate`].
+    pub fn generate_many(
+        &self,
+        request: &Request,
+        count: usize,
+        mut on_step: Option<&mut OnStep<'_>>,
+    ) -> Result<Vec<Generated>> {
+        let batch = self.batch(request, count)?;
+        let mut request = request.clone();
+        let mut all = Vec::with_capacity(count);
+        while all.len() < count {
+            let images = batch.min(count - all.len());
+            all.extend(self.pipeline.generate(&request, images, on_step.as_deref_mut())?);
+            request.seed = request.seed.wrapping_add(images as u64);
+        }
+        Ok(all)
     }
 
     /// The picture of a grid in the middle of decoding, masked cells hatched.

@@ -160,6 +160,10 @@ impl<D: Device> Family<D> for Parts<D> {
         Ok(Text { states, lengths: [length, negative], batch: 2 })
     }
 
+    fn bytes_per_image(&self, level: usize, _grid: [usize; 2]) -> usize {
+        self.transformers[level].bytes_per_image()
+    }
+
     fn prepare<'a>(
         &'a self,
         device: &D,
@@ -167,7 +171,8 @@ impl<D: Device> Family<D> for Parts<D> {
         _grid: [usize; 2],
         text: &Text<D>,
         coarse: Option<&Tensor<D::Buffer>>,
+        images: usize,
     ) -> Result<impl MaskedModel<D> + 'a> {
-        self.transformers[level].prepare(device, text, coarse)
+        self.transformers[level].prepare(device, text, coarse, images)
     }
 }

@@ -33,6 +33,9 @@ use crate::rng::NoiseKey;
 use crate::tensor::{Precision, Tensor};
 use crate::vq::Vq;
 
+/// Most images that are decoded side by side: more of them gain nothing, and make progress coarse.
+const MAX_BATCH: usize = 8;
+
 /// One stage of a family: a token grid, its VQ tokenizer, and how it is decoded.
 pub(crate) struct Level<D: Device> {
     /// `"base"` or `"superres"`.
@@ -87,8 +90,17 @@ pub(crate) trait Family<D: Device>: Send + Sync + Sized {
         part: f32,
     ) -> Result<Self::Text>;
 
-    /// The transformer of stage number `level`, with everything computed that is constant for one image of
-    /// `grid` tokens. `coarse` u32 `[cells]` is the finished grid of the stage before it.
+    /// Whether the images of a request, of seeds that follow one another, can be decoded side by side: whether as
+    /// many tokens are masked in each of them.
+    fn side_by_side(&self, _request: &Request) -> bool {
+        true
+    }
+
+    /// Bytes that decoding takes for each image of `grid` tokens in stage number `level`.
+    fn bytes_per_image(&self, level: usize, grid: [usize; 2]) -> usize;
+
+    /// The transformer of stage number `level`, with everything computed that is constant for `images` images of
+    /// `grid` tokens. `coarse` u32 `[images*cells]` are the finished grids of the stage before it.
     fn prepare<'a>(
         &'a self,
         device: &D,
@@ -96,6 +108,7 @@ pub(crate) trait Family<D: Device>: Send + Sync + Sized {
         grid: [usize; 2],
         text: &Self::Text,
         coarse: Option<&Tensor<D::Buffer>>,
+        images: usize,
     ) -> Result<impl MaskedModel<D> + 'a>;
 
     /// The steps that decode a stage.
@@ -135,7 +148,7 @@ pub(crate) struct Pipeline<D: Device, F> {
     pub(crate) family: F,
 }
 
-/// Where the time of one generation went.
+/// Where the time of one generation went: that of all images which were made side by side.
 #[derive(Clone, Debug, Default)]
 pub struct Timings {
     /// Tokenizing and text encoding, all prompts.
@@ -171,25 +184,28 @@ pub struct Generated {
     pub base_tokens: Vec<u32>,
     /// The super-res grid, row-major, when that stage ran.
     pub superres_tokens: Option<Vec<u32>>,
-    /// Where the time went.
+    /// Images that were made side by side, this one among them.
+    pub batch: usize,
+    /// Where the time went, that of all of them.
     pub timings: Timings,
     /// What to know of it besides, as that a text was cut off.
     pub notes: Vec<String>,
 }
 
-/// One request under way.
+/// One request under way, for one image or several.
 struct Run<'a, D: Device, F: Family<D>> {
     device: &'a D,
     family: &'a F,
     levels: Vec<Level<D>>,
     request: &'a Request,
+    images: usize, // the first one with the request's seed, the others with those that follow
     text: F::Text,
     torch: Option<RefCell<TorchNoise>>, // instead of counter-based noise
 }
 
-/// What one stage of one image made, and the time it took.
+/// What one stage made, and the time it took.
 struct Finished<D: Device> {
-    tokens: Tensor<D::Buffer>,
+    tokens: Tensor<D::Buffer>, // u32 [images*cells]
     /// Rows and columns.
     grid: [usize; 2],
     steps: Vec<Duration>,
@@ -203,12 +219,30 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
         Ok(Pipeline { device, family })
     }
 
-    /// Makes one image.
+    /// How many images of a request, at most `count`, are made side by side: as many as half of the free memory is
+    /// enough for.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`].
+    pub(crate) fn batch(&self, request: &Request, count: usize) -> Result<usize> {
+        request.validate()?;
+        let levels = self.family.levels_for(request)?;
+        if request.rng == Rng::Torch || !self.family.side_by_side(request) {
+            return Ok(1);
+        }
+        let bytes =
+            levels.iter().enumerate().map(|(i, level)| self.family.bytes_per_image(i, level.grid));
+        let fit = self.device.free_memory() / 2 / bytes.max().unwrap_or(1).max(1);
+        Ok(fit.min(MAX_BATCH).min(count).max(1))
+    }
+
+    /// Makes images side by side, `images` of them, of seeds from the request's on.
     pub(crate) fn generate(
         &self,
         request: &Request,
+        images: usize,
         mut on_step: Option<&mut OnStep<'_>>,
-    ) -> Result<Generated> {
+    ) -> Result<Vec<Generated>> {
         request.validate()?;
         let device = &self.device;
 
@@ -218,7 +252,7 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
 
         let start = device.mark()?;
         let text = self.encode_text(request)?;
-        let run = Run { device, family: &self.family, levels, request, text, torch };
+        let run = Run { device, family: &self.family, levels, request, images, text, torch };
 
         let text_done = device.mark()?;
         let edit = request.edit.as_ref();
@@ -231,10 +265,21 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
         };
 
         let finest = stages.len() - 1;
-        let mut image =
-            run.levels[finest].picture(device, &stages[finest].tokens, stages[finest].grid)?;
-        if let Some((edit, source)) = edit.zip(source.as_ref()) {
-            image = source.compose(edit, image);
+        let tokens = stages.iter().map(|stage| device.download(&stage.tokens));
+        let tokens: Vec<Vec<u32>> = tokens.collect::<Result<_>>()?;
+        let tokens_of = |stage: usize, image: usize| -> &[u32] {
+            let cells = tokens[stage].len() / images;
+            &tokens[stage][image * cells..][..cells]
+        };
+        let mut pictures = Vec::new();
+        for image in 0..images {
+            let tokens = tokens_of(finest, image);
+            let tokens = device.upload(tokens, [tokens.len()])?;
+            let picture = run.levels[finest].picture(device, &tokens, stages[finest].grid)?;
+            pictures.push(match edit.zip(source.as_ref()) {
+                Some((edit, source)) => source.compose(edit, picture),
+                None => picture,
+            });
         }
         let image_done = device.mark()?;
 
@@ -250,14 +295,15 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
             timings.superres = device.elapsed(&base.end, &superres.end)?;
             timings.superres_steps = std::mem::take(&mut superres.steps);
         }
-        let mut tokens = stages.iter().map(|stage| device.download(&stage.tokens));
-        Ok(Generated {
+        let generated = |(i, image)| Generated {
             image,
-            base_tokens: tokens.next().transpose()?.unwrap_or_default(),
-            superres_tokens: tokens.next().transpose()?,
-            timings,
+            base_tokens: tokens_of(0, i).to_vec(),
+            superres_tokens: (finest > 0).then(|| tokens_of(finest, i).to_vec()),
+            batch: images,
+            timings: timings.clone(),
             notes: run.family.notes(&run.text),
-        })
+        };
+        Ok(pictures.into_iter().enumerate().map(generated).collect())
     }
 
     fn encode_text(&self, request: &Request) -> Result<F::Text> {
@@ -307,9 +353,10 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
         self.request.stage(index).over(&self.levels[index].defaults)
     }
 
-    /// Grids of masks, one a stage: what an image begins with.
+    /// Grids of masks, those of all images for each stage: what they begin with.
     fn masked(&self) -> Vec<Vec<u32>> {
-        let masked = |level: &Level<D>| vec![level.mask_token; level.grid[0] * level.grid[1]];
+        let cells = |level: &Level<D>| level.grid[0] * level.grid[1];
+        let masked = |level: &Level<D>| vec![level.mask_token; self.images * cells(level)];
         self.levels.iter().map(masked).collect()
     }
 
@@ -345,7 +392,7 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
         }
     }
 
-    /// Decodes what is masked of `tokens`, a window of stage number `index`, from step `first` on.
+    /// Decodes what is masked of `tokens`, a window of stage number `index` of every image, from step `first` on.
     fn fill(
         &self,
         [index, window]: [usize; 2],
@@ -357,13 +404,15 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
         let device = self.device;
         let stage = self.stage(index, window);
         let masked = tokens.iter().filter(|&&token| token == stage.mask_token).count();
-        let start = Start { cells: tokens.len(), masked, first };
+        let start =
+            Start { cells: tokens.len() / self.images, masked: masked / self.images, first };
         let plan = self.family.plan(start, &self.options(index), self.request)?;
         if plan.is_empty() {
             return Ok((device.upload(tokens, [tokens.len()])?, Vec::new()));
         }
-        let mut masked = Masked::new(device, tokens, stage.mask_token)?;
-        let mut model = self.family.prepare(device, index, stage.grid, &self.text, coarse)?;
+        let mut masked = Masked::of_images(device, tokens, stage.mask_token, self.images)?;
+        let mut model =
+            self.family.prepare(device, index, stage.grid, &self.text, coarse, self.images)?;
         let mut torch = self.torch.as_ref().map(RefCell::borrow_mut);
         let torch = torch.as_deref_mut();
         let steps = decode_with(device, &mut model, &mut masked, &plan, stage, torch, on_step)?;

@@ -58,6 +58,12 @@ impl NoiseKey {
         )
     }
 
+    /// That of another image of a batch, whose seed is larger by `image`.
+    #[inline(always)]
+    pub fn of_image(self, image: usize) -> Self {
+        NoiseKey { seed: self.seed.wrapping_add(image as u64), ..self }
+    }
+
     /// One Gumbel draw.
     #[inline(always)]
     pub fn gumbel(self, purpose: Purpose, position: u32, index: u32) -> f32 {

@@ -319,6 +319,13 @@ impl<D: Device> Family<D> for Drawn<D> {
         Err(Error::option("part", part, "none: a shape has no text"))
     }
 
+    fn bytes_per_image(&self, level: usize, grid: [usize; 2]) -> usize {
+        match &self.transformers[level] {
+            Transformer::Muse(muse) => muse.bytes_per_image(),
+            Transformer::Uvit(uvit) => uvit.bytes_per_image(grid),
+        }
+    }
+
     fn prepare<'a>(
         &'a self,
         device: &D,
@@ -326,24 +333,27 @@ impl<D: Device> Family<D> for Drawn<D> {
         grid: [usize; 2],
         text: &DrawnText<D>,
         coarse: Option<&Tensor<D::Buffer>>,
+        images: usize,
     ) -> Result<impl MaskedModel<D> + 'a> {
         let made_up = match (coarse, self.coarse) {
             (None, Some((cells, codes))) => {
                 let tokens: Vec<u32> = (0..cells as u32).map(|i| i * 31 % codes).collect();
-                Some(device.upload(&tokens, [cells])?)
+                let tokens = tokens.repeat(images);
+                Some(device.upload(&tokens, [tokens.len()])?)
             }
             _ => None,
         };
         let coarse = coarse.or(made_up.as_ref());
         Ok(Prepared(match (&self.transformers[level], text) {
             (Transformer::Muse(muse), DrawnText::Muse(text)) => {
-                Box::new(muse.prepare(device, text, coarse)?)
+                Box::new(muse.prepare(device, text, coarse, images)?)
             }
             (Transformer::Uvit(uvit), DrawnText::Amused(Encoded { states, pooled })) => {
                 let [height, width] =
                     grid.map(|side| (side * self.levels[level].vq.grid_factor()) as f32);
                 let micro = [width, height, 0.0, 0.0, crate::amused::AESTHETIC];
-                Box::new(uvit.prepare(device, &Conditions { states, pooled, micro }, grid)?)
+                let conditions = Conditions { states, pooled, micro };
+                Box::new(uvit.prepare(device, &conditions, grid, images)?)
             }
             _ => unreachable!("a shape's text encoder is of its transformer's family"),
         }))

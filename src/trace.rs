@@ -132,7 +132,7 @@ impl Work {
 
     /// Scores and weighted sums over the keys that exist.
     fn attention(sizes: Attention) -> Self {
-        let keys: usize = sizes.lengths[..sizes.batch].iter().sum();
+        let keys: usize = (0..sizes.batch).map(|sequence| sizes.length(sequence)).sum();
         let flops = 4 * (sizes.queries * keys * sizes.heads * sizes.head_dim) as u64;
         Work { flops: if sizes.causal { flops / 2 } else { flops }, bytes: 0 }
     }
@@ -149,6 +149,10 @@ impl<D: Device> Device for Traced<D> {
 
     fn supports(dtype: DType) -> bool {
         D::supports(dtype)
+    }
+
+    fn free_memory(&self) -> usize {
+        self.inner.free_memory()
     }
 
     fn alloc(&self, bytes: usize) -> Result<Self::Buffer> {

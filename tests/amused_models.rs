@@ -60,9 +60,9 @@ fn a_grid_without_a_half_is_refused() {
     let states = device.zeros(DType::BF16, [length, config.encoder_hidden_size]).unwrap();
     let pooled = device.zeros(DType::BF16, [1, config.cond_embed_dim]).unwrap();
     let conditions = Conditions { states: &states, pooled: &pooled, micro: [0.0; 5] };
-    let error = uvit.prepare(&device, &conditions, [4, 7]).err().unwrap().to_string();
+    let error = uvit.prepare(&device, &conditions, [4, 7], 1).err().unwrap().to_string();
     assert!(error.contains("[4, 7]") && error.contains("even numbers"), "{error}");
-    assert!(uvit.prepare(&device, &conditions, [4, 6]).is_ok());
+    assert!(uvit.prepare(&device, &conditions, [4, 6], 1).is_ok());
 }
 
 #[test]

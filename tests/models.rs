@@ -212,7 +212,7 @@ fn transformer_of<D: Device>(
 fn logits_agree(device: &impl Device, name: &str, precision: Precision) {
     let golden = Golden::open(name, precision);
     let (muse, text, coarse) = transformer(device, name, &golden);
-    let mut prepared = muse.prepare(device, &text, coarse.as_ref()).unwrap();
+    let mut prepared = muse.prepare(device, &text, coarse.as_ref(), 1).unwrap();
     let mut masked = Masked::new(device, &golden.ids("tokens"), muse.mask_token()).unwrap();
     let n = golden.ids("positions").len(); // the first masked positions
     masked.positions.reshape([n]);
@@ -244,7 +244,7 @@ fn multi_axis_agrees(device: &impl Device, precision: Precision) {
     let config = Config::read(MODEL).unwrap().superres.unwrap();
     let config = TransformerConfig { multi_axis: Some([4, 8]), ..config };
     let (muse, text, coarse) = transformer_of(device, "superres", &golden, &config);
-    let mut prepared = muse.prepare(device, &text, coarse.as_ref()).unwrap();
+    let mut prepared = muse.prepare(device, &text, coarse.as_ref(), 1).unwrap();
     let mut masked = Masked::new(device, &golden.ids("tokens"), muse.mask_token()).unwrap();
     masked.positions.reshape([6]);
     for _ in 0..2 {
@@ -264,7 +264,7 @@ fn multi_axis_attention_agrees_with_masks_on_the_f64_transformer() {
 fn decoding_leaves_known_tokens_alone_and_nothing_masked() {
     let (device, golden) = (Cpu::new(None).unwrap(), Golden::open("base", Precision::Bf16));
     let (muse, text, _) = transformer(&device, "base", &golden);
-    let mut prepared = muse.prepare(&device, &text, None).unwrap();
+    let mut prepared = muse.prepare(&device, &text, None, 1).unwrap();
     let start = golden.ids("tokens");
     let mut masked = Masked::new(&device, &start, muse.mask_token()).unwrap();
     let options = DecodeOptions {

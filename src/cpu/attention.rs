@@ -47,7 +47,7 @@ fn attention_of<T: Float>(
     v: Heads<'_, Buffer>,
     sizes: Attention,
 ) {
-    let Attention { batch, heads, head_dim, queries, keys, lengths, causal, step, column } = sizes;
+    let Attention { batch, heads, head_dim, queries, keys, causal, step, column, .. } = sizes;
     let stride = out.shape().last();
     let out = out.view_mut();
     let work = 4 * batch * heads * head_dim * queries * keys;
@@ -77,7 +77,7 @@ fn attention_of<T: Float>(
                 out,
                 at: sizes.first_row(sequence, queries) * stride + column + head * head_dim,
                 stride: step * stride,
-                length: lengths[sequence.min(1)],
+                length: sizes.length(sequence),
                 causal,
                 rows,
                 width,

@@ -24,6 +24,7 @@ pub(super) fn guide_and_sample(
     let v = logits.shape().last();
     let positions = masked.positions.slice::<u32>();
     let n = positions.len();
+    let cells = masked.tokens.shape().elements() / masked.images;
     let tasks = cpu.tasks(n, 16 * v);
     let sampled = Parts::new(masked.sampled.slice_mut::<u32>());
     let confidence = Parts::new(masked.confidence.slice_mut::<f32>());
@@ -34,7 +35,8 @@ pub(super) fn guide_and_sample(
         let (sampled, confidence) =
             unsafe { (sampled.part(rows.clone()), confidence.part(rows.clone())) };
         scratch(v.next_multiple_of(NOISE), |row| {
-            let draw = Draw { logits, positions, v, rows, sampling, row, sampled, confidence };
+            let draw =
+                Draw { logits, positions, cells, v, rows, sampling, row, sampled, confidence };
             cpu.level.run(draw);
         });
     });
@@ -44,6 +46,7 @@ pub(super) fn guide_and_sample(
 struct Draw<'a> {
     logits: &'a [f32],    // [n or 2n, v]
     positions: &'a [u32], // [n]
+    cells: usize,         // of one image's grid
     v: usize,
     rows: Range<usize>,
     sampling: Sampling,
@@ -57,7 +60,7 @@ impl Kernel for Draw<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
-        let Draw { logits, positions, v, rows, sampling, row, sampled, confidence } = self;
+        let Draw { logits, positions, cells, v, rows, sampling, row, sampled, confidence } = self;
         let Sampling { guidance, temperature, top_k, noise } = sampling;
         row[v..].fill(f32::NEG_INFINITY);
         for (i, j) in rows.enumerate() {
@@ -75,7 +78,8 @@ impl Kernel for Draw<'_> {
             }
             let token = if temperature > 0.0 {
                 row[..v].iter_mut().for_each(|l| *l /= temperature);
-                noisy_argmax(row, noise, positions[j])
+                let position = positions[j] as usize;
+                noisy_argmax(row, noise.of_image(position / cells), (position % cells) as u32)
             } else {
                 argmax(row)
             };
@@ -201,29 +205,38 @@ fn log_probability<L: Lanes>(l: L, row: &[f32], token: usize) -> f32 {
     (row[token] - largest) - rng::ln(l.sum(sum))
 }
 
-/// [`crate::device::Device::remask`]. A step has at most a few thousand positions: one thread.
+/// [`crate::device::Device::remask`]. An image has at most a few thousand positions: one thread.
 pub(super) fn remask(masked: &mut Masked<Buffer>, remask: Remask) {
-    let Masked { tokens, positions, remaining, sampled, confidence } = masked;
+    let Masked { images, tokens, positions, remaining, sampled, confidence } = masked;
+    let cells = tokens.shape().elements() / *images;
     let (tokens, positions) = (tokens.slice_mut::<u32>(), positions.slice::<u32>());
     let (sampled, confidence) = (sampled.slice::<u32>(), confidence.slice_mut::<f32>());
-    for (confidence, &position) in confidence.iter_mut().zip(positions) {
-        let noise = remask.noise.gumbel(Purpose::Confidence, position, 0);
-        *confidence += remask.temperature * noise;
-    }
-    key_scratch(|keys| {
-        keys.extend(confidence.iter().enumerate().map(|(j, &x)| sort_key(x, j)));
-        // The first key that is kept; positions ascend, so ties remask the lower one.
-        let last = match remask.keep_masked {
-            0 => None,
-            k => Some(*keys.select_nth_unstable(k - 1).1),
-        };
-        let mut remaining = remaining.slice_mut::<u32>().iter_mut();
-        for (j, &position) in positions.iter().enumerate() {
-            let masked = last.is_some_and(|last| sort_key(confidence[j], j) <= last);
-            tokens[position as usize] = if masked { remask.mask_token } else { sampled[j] };
-            if masked && let Some(slot) = remaining.next() {
-                *slot = position;
-            }
+    let remaining = remaining.slice_mut::<u32>();
+    let n = positions.len() / *images;
+    for image in 0..*images {
+        let noise = remask.noise.of_image(image);
+        let part = image * n..(image + 1) * n;
+        let (positions, sampled) = (&positions[part.clone()], &sampled[part.clone()]);
+        let confidence = &mut confidence[part];
+        for (confidence, &position) in confidence.iter_mut().zip(positions) {
+            let position = position - (image * cells) as u32;
+            *confidence += remask.temperature * noise.gumbel(Purpose::Confidence, position, 0);
         }
-    });
+        key_scratch(|keys| {
+            keys.extend(confidence.iter().enumerate().map(|(j, &x)| sort_key(x, j)));
+            // The last key that is masked; positions ascend, so ties remask the lower one.
+            let last = match remask.keep_masked {
+                0 => None,
+                k => Some(*keys.select_nth_unstable(k - 1).1),
+            };
+            let mut remaining = remaining[image * remask.keep_masked..].iter_mut();
+            for (j, &position) in positions.iter().enumerate() {
+                let masked = last.is_some_and(|last| sort_key(confidence[j], j) <= last);
+                tokens[position as usize] = if masked { remask.mask_token } else { sampled[j] };
+                if masked && let Some(slot) = remaining.next() {
+                    *slot = position;
+                }
+            }
+        });
+    }
 }

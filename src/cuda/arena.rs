@@ -64,6 +64,13 @@ impl Arena {
         Ok(Buffer { arena: self.clone(), address, bytes })
     }
 
+    /// Bytes of the device's memory and of the chunks that nothing takes up; 0 where the driver does not say.
+    pub fn free(&self) -> usize {
+        let free = self.driver.bind().ok().and_then(|()| result::mem_get_info().ok());
+        let (free, _) = free.unwrap_or_default();
+        free + self.chunks().iter().map(|chunk| chunk.bytes - chunk.top).sum::<usize>()
+    }
+
     fn take(&self, bytes: usize) -> Result<sys::CUdeviceptr> {
         self.driver.bind()?;
         let mut chunks = self.chunks();

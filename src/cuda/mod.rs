@@ -223,6 +223,10 @@ impl Device for Cuda {
         dtype == DType::BF16
     }
 
+    fn free_memory(&self) -> usize {
+        self.arena.free()
+    }
+
     fn alloc(&self, bytes: usize) -> Result<Buffer> {
         self.host_work("an allocation");
         self.arena.alloc(bytes)

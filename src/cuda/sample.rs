@@ -11,10 +11,10 @@ use crate::error::Result;
 use crate::rng::NoiseKey;
 use crate::tensor::Tensor;
 
-/// sampled, confidence, logits, positions, v, guidance, temperature, top_k, seed, step
-type Sample = Kernel<(u64, u64, u64, u64, u32, f32, f32, u32, u64, u32)>;
-/// tokens, positions, remaining, sampled, confidence, n, keep_masked, temperature, mask_token, seed, step
-type Mask = Kernel<(u64, u64, u64, u64, u64, u32, u32, f32, u32, u64, u32)>;
+/// sampled, confidence, logits, positions, cells, v, guidance, temperature, top_k, seed, step
+type Sample = Kernel<(u64, u64, u64, u64, u32, u32, f32, f32, u32, u64, u32)>;
+/// tokens, positions, remaining, sampled, confidence, cells, n, keep_masked, temperature, mask_token, seed, step
+type Mask = Kernel<(u64, u64, u64, u64, u64, u32, u32, u32, f32, u32, u64, u32)>;
 
 pub(super) struct Kernels {
     guide_and_sample: Sample,
@@ -24,6 +24,11 @@ pub(super) struct Kernels {
 /// Step and stage as the noise takes them.
 fn step(noise: NoiseKey) -> u32 {
     u32::from(noise.step) | u32::from(noise.stage) << 16
+}
+
+/// Tokens of one image.
+fn cells(masked: &Masked<Buffer>) -> u32 {
+    (masked.tokens.shape().elements() / masked.images) as u32
 }
 
 impl Kernels {
@@ -47,6 +52,7 @@ impl Kernels {
             masked.confidence.buffer.address(),
             logits.buffer.address(),
             masked.positions.buffer.address(),
+            cells(masked),
             v as u32,
             guidance,
             temperature,
@@ -65,13 +71,14 @@ impl Kernels {
             masked.remaining.buffer.address(),
             masked.sampled.buffer.address(),
             masked.confidence.buffer.address(),
-            masked.positions.shape().elements() as u32,
+            cells(masked),
+            (masked.positions.shape().elements() / masked.images) as u32,
             keep_masked as u32,
             temperature,
             mask_token,
             noise.seed,
             step(noise),
         );
-        self.remask.on([1, 1, 1], REMASK_THREADS, 0, arguments)
+        self.remask.on([masked.images as u32, 1, 1], REMASK_THREADS, 0, arguments)
     }
 }

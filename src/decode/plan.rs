@@ -46,7 +46,7 @@ pub enum GuidanceSchedule {
 pub struct StepPlan {
     /// Number of the step in the noise key.
     pub number: u16,
-    /// Masked positions before the step.
+    /// Masked positions of an image before the step.
     pub masked: usize,
     /// Masked positions after it.
     pub remaining: usize,

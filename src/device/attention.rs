@@ -31,8 +31,8 @@ pub struct Attention {
     pub queries: usize,
     /// Key/value rows reserved for one sequence.
     pub keys: usize,
-    /// Key/value rows of each sequence that exist: the key mask. Only `[..batch]` is read; of more than two
-    /// sequences all rows exist.
+    /// Key/value rows that exist of each sequence of the first half, and of the second one: the key mask. A
+    /// single sequence, and the middle one of an odd number, is of the first half.
     pub lengths: [usize; 2],
     /// Whether query `i` sees only the keys `0..=i`; there are as many queries as keys then.
     pub causal: bool,
@@ -48,6 +48,11 @@ impl Attention {
     pub fn new(batch: usize, [heads, head_dim]: [usize; 2], [queries, keys]: [usize; 2]) -> Self {
         let (lengths, causal, step, column) = ([keys; 2], false, 1, 0);
         Attention { batch, heads, head_dim, queries, keys, lengths, causal, step, column }
+    }
+
+    /// Key/value rows of `sequence` that exist.
+    pub fn length(&self, sequence: usize) -> usize {
+        self.lengths[usize::from(sequence >= self.batch.div_ceil(2))]
     }
 
     /// The first row of `sequence`, of `rows` rows.

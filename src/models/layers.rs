@@ -103,6 +103,12 @@ impl<D: Device> Scratch<D> {
         })
     }
 
+    /// Bytes of its buffers for one row, about.
+    pub fn bytes_per_row(width: Width) -> usize {
+        let Width { hidden, mlp, dtype, .. } = width;
+        4 * hidden + dtype.size() * (5 * hidden + mlp)
+    }
+
     /// Shapes every buffer for `rows` rows.
     pub fn set_rows(&mut self, rows: usize) {
         let Width { hidden, mlp, .. } = self.width;
@@ -206,13 +212,27 @@ fn end<D: Device>(
     }
 }
 
+/// `x` so many times, one after another: f32 `[times*rows, width]`.
+pub fn repeated<D: Device>(
+    device: &D,
+    x: &Tensor<D::Buffer>,
+    times: usize,
+) -> Result<Tensor<D::Buffer>> {
+    let (rows, width) = (x.shape().rows(), x.shape().last());
+    let mut out = device.zeros(DType::F32, [times * rows, width])?;
+    for i in 0..times {
+        ops::copy_rows(device, &mut out, i * rows, x, 0, rows)?;
+    }
+    Ok(out)
+}
+
 /// Keys and values of the cross-attention context of one layer: constant for one image.
 pub struct ContextKv<D: Device> {
     /// Float `[batch*keys, 2*hidden]`: keys, then values.
     pub kv: Tensor<D::Buffer>,
     /// Rows reserved for one sequence.
     pub keys: usize,
-    /// Rows of each sequence that exist.
+    /// Rows that exist of each conditional sequence, and of each unconditional one.
     pub lengths: [usize; 2],
 }
 
@@ -252,7 +272,7 @@ impl<D: Device> CrossAttention<D> {
         })
     }
 
-    /// Keys and values of `context` float `[batch*keys, hidden]`, once per image.
+    /// Keys and values of `context` float `[sequences*keys, hidden]`, once per image.
     pub fn context(
         &self,
         device: &D,
@@ -265,22 +285,25 @@ impl<D: Device> CrossAttention<D> {
         Ok(ContextKv { kv, keys, lengths })
     }
 
-    /// Attends from each of `batch` sequences to its own context rows. `next` is the norm that follows, `None`
-    /// where it does not follow at once.
+    /// Attends from each of `batch` times `contexts` sequences to its own context rows: conditional ones, then
+    /// (batch 2) unconditional ones. Images with a context in common are one sequence. `next` is the norm that
+    /// follows, `None` where it does not follow at once.
     pub fn forward(
         &self,
         device: &D,
         s: &mut Scratch<D>,
         context: &mut ContextKv<D>,
-        batch: usize,
+        [batch, contexts]: [usize; 2],
         next: Option<Normalize<'_, D::Buffer>>,
     ) -> Result<()> {
         let (hidden, rows) = (s.width.hidden, s.x.shape().rows());
+        let sequences = batch * contexts;
         s.qkv.reshape([rows, hidden]);
-        context.kv.reshape([batch * context.keys, 2 * hidden]);
+        context.kv.reshape([sequences * context.keys, 2 * hidden]);
+        let [with, without] = context.lengths;
         let sizes = Attention {
-            lengths: context.lengths,
-            ..s.attention(batch, rows / batch, context.keys)
+            lengths: if batch == 1 { [with; 2] } else { [with, without] },
+            ..s.attention(sequences, rows / sequences, context.keys)
         };
         let kv = [0, hidden].map(|offset| Heads { tensor: &context.kv, offset });
         let (out, queries) = (&mut s.attended, &mut s.qkv);

@@ -9,10 +9,10 @@ use crate::device::{Device, Masked};
 use crate::error::Result;
 use crate::tensor::Tensor;
 
-/// A masked-token transformer, ready for one image: what the decode loop calls once per step.
+/// A masked-token transformer, ready for the images of a batch: what the decode loop calls once per step.
 pub trait MaskedModel<D: Device> {
-    /// Logits of the masked positions, f32 `[batch*n, codebook]`: conditional rows, then (batch 2)
-    /// unconditional ones.
+    /// Logits of the masked positions of all images, f32 `[batch*n, codebook]`: conditional rows, then
+    /// (batch 2) unconditional ones.
     fn logits(
         &mut self,
         device: &D,

@@ -43,7 +43,7 @@ struct Coarse<D: Device> {
     blocks: Vec<CoarseBlock<D>>,
     final_norm: Norm<D::Buffer>,
     in_place: Matrix<D::Packed>, // [4*hidden, hidden]
-    cell_of: Tensor<D::Buffer>,  // u32 [positions]: 4*cell + sub-position of each fine position
+    cell_of: Vec<u32>,           // [positions]: 4*cell + sub-position of each fine position
     cells: usize,
 }
 
@@ -132,13 +132,23 @@ impl<D: Device> Muse<D> {
         self.codebook as u32
     }
 
-    /// Computes everything that is constant for one image. `coarse_tokens` u32 `[cells]` is the
-    /// finished coarse grid, given to super-res only.
+    /// Bytes that [`Muse::prepare`] allocates for each image, but for the text's part.
+    pub fn bytes_per_image(&self) -> usize {
+        let Width { hidden, dtype, .. } = self.width;
+        let row = Scratch::<D>::bytes_per_row(self.width) + 4 * (hidden + self.codebook);
+        let context = self.coarse.as_ref().map_or(0, |coarse| coarse.cells);
+        let context = 2 * dtype.size() * context * hidden * self.blocks.len();
+        2 * (self.positions * row + context) + 4 * self.positions * hidden
+    }
+
+    /// Computes everything that is constant for `images` images of one text. `coarse_tokens` u32
+    /// `[images*cells]` are the finished coarse grids, given to super-res only.
     pub fn prepare<'a>(
         &'a self,
         device: &D,
         text: &Text<D>,
         coarse_tokens: Option<&Tensor<D::Buffer>>,
+        images: usize,
     ) -> Result<Prepared<'a, D>> {
         let Width { hidden, dtype, .. } = self.width;
         let batch = text.batch;
@@ -148,24 +158,23 @@ impl<D: Device> Muse<D> {
 
         // Super-res (§2.4): the context is the coarse states, then the text.
         let coarse = match (&self.coarse, coarse_tokens) {
-            (Some(coarse), Some(tokens)) => Some(coarse.encode(device, tokens, self.width)?),
+            (Some(coarse), Some(tokens)) => {
+                Some(coarse.encode(device, tokens, self.width, images)?)
+            }
             _ => None,
         };
-        let cells = coarse.as_ref().map_or(0, |states| states.shape().rows());
+        let cells = coarse.as_ref().map_or(0, |states| states.shape().rows() / images);
+        // Where it is the text alone, the images have it in common.
+        let contexts = if coarse.is_some() { images } else { 1 };
         let keys = cells + longest;
-        let mut context = device.zeros(dtype, [batch * keys, hidden])?;
-        for b in 0..batch {
+        let mut context = device.zeros(dtype, [batch * contexts * keys, hidden])?;
+        for sequence in 0..batch * contexts {
+            let (b, image, row) = (sequence / contexts, sequence % contexts, sequence * keys);
             if let Some(states) = &coarse {
-                ops::copy_rows(device, &mut context, b * keys, states, 0, cells)?;
+                ops::copy_rows(device, &mut context, row, states, image * cells, cells)?;
             }
-            ops::copy_rows(
-                device,
-                &mut context,
-                b * keys + cells,
-                &projected,
-                b * longest,
-                longest,
-            )?;
+            let text = b * longest;
+            ops::copy_rows(device, &mut context, row + cells, &projected, text, longest)?;
         }
         let lengths = text.lengths.map(|n| cells + n);
         let context = self
@@ -175,22 +184,19 @@ impl<D: Device> Muse<D> {
             .collect::<Result<_>>()?;
 
         // What is added to every token embedding: the position and, in super-res, the coarse state.
-        let mut fixed = device.zeros(DType::F32, [self.positions, hidden])?;
-        match (&self.coarse, &coarse) {
-            (Some(c), Some(states)) => {
-                c.place(device, &mut fixed, states, &self.position_embedding)?
-            }
-            _ => {
-                ops::copy_rows(device, &mut fixed, 0, &self.position_embedding, 0, self.positions)?
-            }
+        let mut fixed = repeated(device, &self.position_embedding, images)?;
+        if let (Some(c), Some(states)) = (&self.coarse, &coarse) {
+            fixed = c.place(device, states, &fixed, images)?;
         }
 
-        let rows = batch * self.positions;
+        let rows = batch * images * self.positions;
         let mut scratch = Scratch::new(device, rows, self.width)?;
         scratch.axes = self.axes.as_ref().map(|axes| axes.counts);
         Ok(Prepared {
             model: self,
+            images,
             context,
+            contexts,
             fixed,
             scratch,
             selected: device.zeros(DType::F32, [rows, hidden])?,
@@ -199,11 +205,13 @@ impl<D: Device> Muse<D> {
     }
 }
 
-/// A transformer with the constants and buffers of one image.
+/// A transformer with the constants and buffers of a batch of images.
 pub struct Prepared<'a, D: Device> {
     model: &'a Muse<D>,
+    images: usize,
     context: Vec<ContextKv<D>>, // one per layer
-    fixed: Tensor<D::Buffer>,   // f32 [positions, hidden]
+    contexts: usize,            // of each: one an image, or one for all
+    fixed: Tensor<D::Buffer>,   // f32 [images*positions, hidden]
     scratch: Scratch<D>,
     selected: Tensor<D::Buffer>, // f32 [batch*n, hidden]
     logits: Tensor<D::Buffer>,   // f32 [batch*n, codebook]
@@ -216,20 +224,21 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
         masked: &Masked<D::Buffer>,
         batch: usize,
     ) -> Result<&Tensor<D::Buffer>> {
-        let Prepared { model, context, fixed, scratch: s, selected, logits } = self;
+        let Prepared { model, context, fixed, scratch: s, selected, logits, .. } = self;
         let unknown = batch * masked.positions.shape().elements();
-        s.set_rows(batch * model.positions);
+        let (sequences, contexts) = (batch * self.images, [batch, self.contexts]);
+        s.set_rows(sequences * model.positions);
         logits.reshape([unknown, model.codebook]);
 
-        ops::embed(device, &mut s.x, &masked.tokens, &model.token_embedding, Some(fixed))?; // [batch*positions, hidden]
+        ops::embed(device, &mut s.x, &masked.tokens, &model.token_embedding, Some(fixed))?; // [sequences*positions, hidden]
         if let Some(axes) = &model.axes {
             reorder(device, s, selected, &axes.to_blocks)?;
         }
-        ops::layer_norm(device, &mut s.normed, &s.x, &model.blocks[0].attention.norm)?; // [batch*positions, hidden]
+        ops::layer_norm(device, &mut s.normed, &s.x, &model.blocks[0].attention.norm)?; // [sequences*positions, hidden]
         for (i, (block, context)) in model.blocks.iter().zip(context).enumerate() {
             let after = model.blocks.get(i + 1);
             let cross = &block.cross.norm;
-            block.attention.forward(device, s, batch, after.map(|_| cross.into()))?;
+            block.attention.forward(device, s, sequences, after.map(|_| cross.into()))?;
             if after.is_none() {
                 // From here on no row reads another, and only the masked positions' are asked for.
                 if let Some(axes) = &model.axes {
@@ -241,7 +250,7 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
                 s.set_rows(unknown);
                 ops::layer_norm(device, &mut s.normed, &s.x, cross)?; // [batch*n, hidden]
             }
-            block.cross.forward(device, s, context, batch, Some((&block.mlp.norm).into()))?;
+            block.cross.forward(device, s, context, contexts, Some((&block.mlp.norm).into()))?;
             let next = after.map_or(&model.final_norm, |after| &after.attention.norm);
             block.mlp.forward(device, s, next)?;
         }
@@ -308,7 +317,7 @@ impl<D: Device> Coarse<D> {
             blocks,
             final_norm: norm(device, w, "coarse.final_norm", hidden, width.epsilon)?,
             in_place: linear(device, w, "coarse.in_place", [4 * hidden, hidden], false)?,
-            cell_of: device.upload(&cell_of, [height * columns])?,
+            cell_of,
             cells,
         })
     }
@@ -318,43 +327,46 @@ impl<D: Device> Coarse<D> {
         self.blocks.get(i).map_or(&self.final_norm, |block| &block.attention.norm)
     }
 
-    /// Coarse states, float `[cells, hidden]`.
+    /// Coarse states, float `[images*cells, hidden]`.
     fn encode(
         &self,
         device: &D,
         tokens: &Tensor<D::Buffer>,
         width: Width,
+        images: usize,
     ) -> Result<Tensor<D::Buffer>> {
-        let mut s = Scratch::new(device, self.cells, width)?;
-        ops::embed(
-            device,
-            &mut s.x,
-            tokens,
-            &self.token_embedding,
-            Some(&self.position_embedding),
-        )?;
+        let mut s = Scratch::new(device, images * self.cells, width)?;
+        let positions = repeated(device, &self.position_embedding, images)?;
+        ops::embed(device, &mut s.x, tokens, &self.token_embedding, Some(&positions))?;
         ops::layer_norm(device, &mut s.normed, &s.x, self.norm_of(0))?;
         for (i, block) in self.blocks.iter().enumerate() {
-            block.attention.forward(device, &mut s, 1, Some((&block.mlp.norm).into()))?;
+            block.attention.forward(device, &mut s, images, Some((&block.mlp.norm).into()))?;
             block.mlp.forward(device, &mut s, self.norm_of(i + 1))?;
         }
         Ok(s.normed)
     }
 
-    /// `fixed[p] = position_embedding[p] + in_place_{sub(p)}(states[cell(p)])`: the projection
-    /// `[cells, 4*hidden]` is a table of `4*cells` rows, looked up by cell and sub-position.
+    /// `positions[p] + in_place_{sub(p)}(states[cell(p)])`, f32 `[images*positions, hidden]` as `positions`: the
+    /// projection `[images*cells, 4*hidden]` is a table of `4*cells` rows an image, looked up by cell and
+    /// sub-position.
     fn place(
         &self,
         device: &D,
-        fixed: &mut Tensor<D::Buffer>,
         states: &Tensor<D::Buffer>,
-        position_embedding: &Tensor<D::Buffer>,
-    ) -> Result<()> {
+        positions: &Tensor<D::Buffer>,
+        images: usize,
+    ) -> Result<Tensor<D::Buffer>> {
         let hidden = states.shape().last();
-        let mut projected = device.zeros(DType::F32, [self.cells, 4 * hidden])?;
+        let mut projected = device.zeros(DType::F32, [images * self.cells, 4 * hidden])?;
         ops::linear(device, &mut projected, states, &self.in_place, Activation::None)?;
-        projected.reshape([4 * self.cells, hidden]);
-        ops::embed(device, fixed, &self.cell_of, &projected, Some(position_embedding))
+        projected.reshape([images * 4 * self.cells, hidden]);
+        let first = |image: usize| (image * 4 * self.cells) as u32;
+        let rows: Vec<u32> =
+            (0..images).flat_map(|i| self.cell_of.iter().map(move |row| first(i) + row)).collect();
+        let rows = device.upload(&rows, [rows.len()])?;
+        let mut placed = device.zeros(DType::F32, *positions.shape())?;
+        ops::embed(device, &mut placed, &rows, &projected, Some(positions))?;
+        Ok(placed)
     }
 }
 

@@ -121,7 +121,18 @@ impl<D: Device> Uvit<D> {
         Ok(model)
     }
 
-    /// Computes everything that is constant for one picture of `[height, width]` tokens.
+    /// Bytes that [`Uvit::prepare`] allocates for each picture of `[height, width]` tokens.
+    pub fn bytes_per_image(&self, [height, width]: [usize; 2]) -> usize {
+        let Sizes { narrow, wide, .. } = self.sizes;
+        let positions = height * width;
+        let inner = if self.halving.is_some() { positions / 4 } else { positions };
+        let blocks = 4 * narrow.hidden + narrow.dtype.size() * narrow.mlp;
+        let layers = [narrow, wide].map(Scratch::<D>::bytes_per_row).iter().sum::<usize>();
+        let patches = if self.halving.is_some() { 12 * narrow.hidden } else { 0 };
+        2 * (inner * (blocks + layers) + positions * (patches + self.head.bytes_per_row()))
+    }
+
+    /// Computes everything that is constant for `images` pictures of `[height, width]` tokens.
     ///
     /// # Errors
     /// [`Error::Option`] where a model that halves the grid is given one that has no half.
@@ -130,6 +141,7 @@ impl<D: Device> Uvit<D> {
         device: &D,
         conditions: &Conditions<'_, D>,
         grid: [usize; 2],
+        images: usize,
     ) -> Result<Prepared<'a, D>> {
         let Sizes { narrow, wide, .. } = self.sizes;
         let Width { hidden, dtype, .. } = wide;
@@ -160,9 +172,11 @@ impl<D: Device> Uvit<D> {
             Some(_) => grid.map(|side| side / 2),
             None => grid,
         };
-        let (rows, positions) = (batch * inner[0] * inner[1], grid[0] * grid[1]);
+        let sequences = batch * images;
+        let (rows, positions) = (sequences * inner[0] * inner[1], grid[0] * grid[1]);
         Ok(Prepared {
             model: self,
+            images,
             inner,
             block_modulation: modulation(&self.block_modulation)?,
             layer_modulation: modulation(&self.layer_modulation)?,
@@ -176,12 +190,12 @@ impl<D: Device> Uvit<D> {
             patches: self
                 .halving
                 .as_ref()
-                .map(|_| Patches::new(device, grid, batch, narrow))
+                .map(|_| Patches::new(device, grid, [batch, images], narrow))
                 .transpose()?,
             narrow: Scratch::new(device, rows, narrow)?,
-            blocks: BlockScratch::new(device, [batch, inner[0], inner[1]], narrow)?,
+            blocks: BlockScratch::new(device, [sequences, inner[0], inner[1]], narrow)?,
             wide: Scratch::new(device, rows, wide)?,
-            head: self.head.scratch(device, batch * positions, dtype)?,
+            head: self.head.scratch(device, sequences * positions, dtype)?,
         })
     }
 
@@ -209,9 +223,10 @@ impl<D: Device> Uvit<D> {
     }
 }
 
-/// The transformer with the constants and buffers of one picture.
+/// The transformer with the constants and buffers of a batch of pictures.
 pub struct Prepared<'a, D: Device> {
     model: &'a Uvit<D>,
+    images: usize,
     inner: [usize; 2],                   // of the blocks and layers
     block_modulation: Tensor<D::Buffer>, // f32 [batch, blocks*2*channels]
     layer_modulation: Tensor<D::Buffer>, // f32 [batch, layers*3*2*hidden]
@@ -233,7 +248,7 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
         batch: usize,
     ) -> Result<&Tensor<D::Buffer>> {
         let Prepared { model, narrow: s, blocks: b, wide: t, .. } = self;
-        let grid = [batch, self.inner[0], self.inner[1]];
+        let grid = [batch, self.images, self.inner[0], self.inner[1]];
         let rows = grid.iter().product();
         s.set_rows(rows);
         t.set_rows(rows);
@@ -258,7 +273,14 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
             let after = model.layers.get(i + 1);
             let next = after.map(|layer| layer.begin(of_layers, (i + 1) * columns));
             let next = next.unwrap_or_else(|| norm.into());
-            layer.forward(device, t, context, (of_layers, i * columns), batch, next)?;
+            layer.forward(
+                device,
+                t,
+                context,
+                (of_layers, i * columns),
+                [batch, self.images],
+                next,
+            )?;
         }
         ops::linear(device, &mut s.x, &t.normed, out_of, Activation::None)?; // [rows, channels]
 
@@ -268,7 +290,7 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
         let x = match (&model.halving, &mut self.patches) {
             (Some(halving), Some(patches)) => patches.double(device, &s.normed, halving)?,
             _ => &s.x,
-        }; // [batch*positions, channels]
+        }; // [batch*images*positions, channels]
 
         model.head.forward(device, &mut self.head, x, &masked.positions, batch)?;
         Ok(&self.head.logits)

@@ -124,20 +124,21 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
             Change::Inpaint { mask, strength } => {
                 let [height, width] = self.finest().side();
                 let mask = mask.cropped(source.part).resized(width, height);
-                let marked = |level: &Level<D>| self.family.marked(&mask, level.grid);
+                let marked = |level: &Level<D>, _| self.family.marked(&mask, level.grid);
                 self.stages(&self.without(source, marked), self.first(*strength), on_step)
             }
             Change::Repaint { strength } => {
                 let (steps, first) = (self.options(0).steps, self.first(*strength));
-                let mut forgotten = vec![false; grid[0] * grid[1]];
                 let noise = NoiseKey { seed: self.request.seed, stage: 0, step: 0 };
-                let cells = {
+                let mut forgotten = vec![vec![false; grid[0] * grid[1]]; self.images];
+                for (image, forgotten) in forgotten.iter_mut().enumerate() {
                     let mut torch = self.torch.as_ref().map(RefCell::borrow_mut);
-                    let torch = torch.as_deref_mut();
-                    self.family.forget(forgotten.len(), first, steps, noise, torch)
-                };
-                cells.into_iter().for_each(|cell| forgotten[cell] = true);
-                let marked = |level: &Level<D>| refined(&forgotten, grid, level.grid);
+                    let (torch, noise) = (torch.as_deref_mut(), noise.of_image(image));
+                    let cells = self.family.forget(forgotten.len(), first, steps, noise, torch);
+                    cells.into_iter().for_each(|cell| forgotten[cell] = true);
+                }
+                let marked =
+                    |level: &Level<D>, image: usize| refined(&forgotten[image], grid, level.grid);
                 self.stages(&self.without(source, marked), first, on_step)
             }
             Change::Resample { iterations, fraction, preserve } => {
@@ -157,11 +158,16 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
         steps - (steps as f64 * f64::from(strength) + 1e-6).floor() as usize
     }
 
-    /// The source's tokens, masked where they are marked.
-    fn without(&self, source: &Source, marked: impl Fn(&Level<D>) -> Vec<bool>) -> Vec<Vec<u32>> {
+    /// The source's tokens for every image, masked where they are marked for it.
+    fn without(
+        &self,
+        source: &Source,
+        marked: impl Fn(&Level<D>, usize) -> Vec<bool>,
+    ) -> Vec<Vec<u32>> {
         let masked = |(level, tokens): (&Level<D>, &Vec<u32>)| {
             let token = |(&token, marked)| if marked { level.mask_token } else { token };
-            tokens.iter().zip(marked(level)).map(token).collect()
+            let of_image = |image| tokens.iter().zip(marked(level, image)).map(token);
+            (0..self.images).flat_map(of_image).collect()
         };
         self.levels.iter().zip(&source.tokens).map(masked).collect()
     }
@@ -176,12 +182,17 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
     ) -> Result<Vec<Finished<D>>> {
         let device = self.device;
         let (stage, options) = (self.stage(0, 0), self.options(0));
-        let mut model = self.family.prepare(device, 0, stage.grid, &self.text, None)?;
-        let mut tokens = source.tokens[0].clone();
+        let prepare = |images| self.family.prepare(device, 0, stage.grid, &self.text, None, images);
+        let before = &source.tokens[0];
         let log_weights = match preserve {
-            0.0 => vec![0.0; tokens.len()],
-            _ => self.doubts(&mut model, &tokens, count)?.iter().map(|d| d * preserve).collect(),
+            0.0 => vec![0.0; before.len()],
+            _ => {
+                let doubts = self.doubts(&mut prepare(1)?, before, count)?;
+                doubts.iter().map(|doubt| doubt * preserve).collect()
+            }
         };
+        let mut model = prepare(self.images)?;
+        let mut tokens = before.repeat(self.images);
         let plan = |round| StepPlan {
             number: round as u16,
             masked: count,
@@ -194,10 +205,12 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
         let mut times = Vec::new();
         for round in 0..rounds {
             let noise = NoiseKey { seed: stage.seed, stage: stage.index, step: round as u16 };
-            for cell in drawn(&log_weights, count, noise) {
-                tokens[cell] = stage.mask_token;
+            for (image, tokens) in tokens.chunks_mut(before.len()).enumerate() {
+                for cell in drawn(&log_weights, count, noise.of_image(image)) {
+                    tokens[cell] = stage.mask_token;
+                }
             }
-            let mut masked = Masked::new(device, &tokens, stage.mask_token)?;
+            let mut masked = Masked::of_images(device, &tokens, stage.mask_token, self.images)?;
             let mut seen = on_step.as_deref_mut().map(|on_step| {
                 move |step: Step<'_>| on_step(Step { step: round, steps: rounds, ..step })
             });
@@ -252,38 +265,47 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
         let canvas = source.canvas.as_ref().expect("an outpainted image has one");
         let windows = canvas.windows(base.grid, overlap)?;
         let mut stages = Vec::new();
-        let mut coarse: Option<(Vec<u32>, usize)> = None; // the finished coarse canvas and its columns
+        let mut coarse: Option<(Vec<Vec<u32>>, usize)> = None; // the finished coarse canvases and their columns
+        let read = |at: Rectangle, canvases: &[Vec<u32>], columns: usize| -> Vec<u32> {
+            canvases.iter().flat_map(|tokens| at.read(tokens, columns)).collect()
+        };
         for (index, level) in self.levels.iter().enumerate() {
             let scale = level.grid[1] / base.grid[1];
             let grid = canvas.grid.map(|n| n * scale);
-            let mut tokens = source.tokens[index].clone();
+            let mut canvases = vec![source.tokens[index].clone(); self.images];
             let mut times = Vec::new();
             for (number, &at) in windows.iter().enumerate() {
                 let window = at.scaled(scale);
-                let part = window.read(&tokens, grid[1]);
+                let part = read(window, &canvases, grid[1]);
                 let coarse = match &coarse {
-                    Some((tokens, columns)) => {
-                        let part = at.read(tokens, *columns);
+                    Some((canvases, columns)) => {
+                        let part = read(at, canvases, *columns);
                         Some(device.upload(&part, [part.len()])?)
                     }
                     None => None,
                 };
-                let mut all = tokens.clone();
+                let mut all = canvases.clone();
                 let mut seen = on_step.as_deref_mut().map(|on_step| {
                     |step: Step<'_>| {
-                        window.write(&mut all, grid[1], step.tokens);
-                        let (tokens, windows) = (&all[..], windows.len());
+                        let canvas = &mut all[step.image];
+                        window.write(canvas, grid[1], step.tokens);
+                        let (tokens, windows) = (&canvas[..], windows.len());
                         on_step(Step { window: number, windows, grid, tokens, ..step })
                     }
                 });
                 let seen = seen.as_mut().map(|seen| seen as &mut OnStep<'_>);
                 let (part, took) = self.fill([index, number], &part, coarse.as_ref(), 0, seen)?;
-                window.write(&mut tokens, grid[1], &device.download(&part)?);
+                let parts: Vec<u32> = device.download(&part)?;
+                let parts = parts.chunks(parts.len() / self.images);
+                for (canvas, part) in canvases.iter_mut().zip(parts) {
+                    window.write(canvas, grid[1], part);
+                }
                 times.extend(took);
             }
-            let finished = device.upload(&tokens, [tokens.len()])?;
+            let finished = canvases.concat();
+            let finished = device.upload(&finished, [finished.len()])?;
             stages.push(Finished { tokens: finished, grid, steps: times, end: device.mark()? });
-            coarse = Some((tokens, grid[1]));
+            coarse = Some((canvases, grid[1]));
         }
         Ok(stages)
     }

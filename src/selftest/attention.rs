@@ -42,9 +42,11 @@ fn cases() -> Vec<Case> {
         case(2, 66, 32, 129, 66),
         case(2, 66, 64, 129, 9),
     ];
-    // Masks: one key, all keys, and a different number for each sequence.
-    for lengths in [[1, 77], [77, 1], [16, 64], [63, 65]] {
-        let mut masked = case(2, 2, 64, 20, 77);
+    // Masks: one key, all keys, and a different number for each sequence, or each half of several.
+    for (batch, lengths) in
+        [(2, [1, 77]), (2, [77, 1]), (2, [16, 64]), (2, [63, 65]), (6, [70, 9]), (3, [5, 66])]
+    {
+        let mut masked = case(batch, 2, 64, 20, 77);
         masked.sizes.lengths = lengths;
         cases.push(masked);
     }
@@ -156,11 +158,8 @@ fn run<D: Device>(judge: &mut Judge<'_, D>, cases: Vec<Case>) -> Checked<()> {
 /// What is masked must not be read into anything.
 pub(super) fn mask(x: &mut [f32], sizes: Attention) {
     let width = sizes.heads * sizes.head_dim;
-    for (sequence, &length) in sizes.lengths.iter().enumerate().take(sizes.batch) {
-        if length == sizes.keys {
-            continue;
-        }
-        let rows = sequence * sizes.keys + length..(sequence + 1) * sizes.keys;
+    for sequence in 0..sizes.batch {
+        let rows = sequence * sizes.keys + sizes.length(sequence)..(sequence + 1) * sizes.keys;
         x[rows.start * width..rows.end * width].fill(f32::NAN);
     }
 }
@@ -173,13 +172,13 @@ pub(super) fn attended(
     sizes: Attention,
     dtype: DType,
 ) -> (Vec<f64>, Vec<f32>) {
-    let Attention { batch, heads, head_dim, queries, keys, lengths, causal, step, .. } = sizes;
+    let Attention { batch, heads, head_dim, queries, keys, causal, step, .. } = sizes;
     let width = heads * head_dim;
     let (mut exactly, mut naive) = (Vec::new(), Vec::new());
     for row in 0..batch * queries {
         let sequence = row / (queries * step) * step + row % step;
         let seen = if causal { row % (queries * step) / step + 1 } else { keys };
-        let length = lengths[sequence.min(1)].min(seen);
+        let length = sizes.length(sequence).min(seen);
         let first = sizes.first_row(sequence, keys);
         for head in 0..heads {
             let [q, q32] = q.map(|q| &q[row * width + head * head_dim..][..head_dim]);

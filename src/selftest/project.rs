@@ -30,8 +30,9 @@ fn cases() -> Vec<Case> {
         case(2, 2, 16, 9, 33), // rows that are not whole pieces
         case(1, 1, 50, 129, 1024),
     ];
-    for lengths in [[1, 77], [77, 1], [16, 64], [63, 65]] {
-        let mut masked = case(2, 2, 30, 77, 128);
+    for (batch, lengths) in [(2, [1, 77]), (2, [77, 1]), (2, [16, 64]), (2, [63, 65]), (4, [70, 9])]
+    {
+        let mut masked = case(batch, 2, 30, 77, 128);
         masked.sizes.lengths = lengths;
         cases.push(masked);
     }

@@ -11,12 +11,14 @@ const NOISE: NoiseKey = NoiseKey { seed: 0xDEAD_BEEF_0123, stage: 1, step: 4 };
 
 fn masked<D: Device>(
     device: &D,
+    images: usize,
     grid: usize,
     positions: &[u32],
     keep: usize,
 ) -> Checked<Masked<D::Buffer>> {
     let n = positions.len();
     Ok(Masked {
+        images,
         tokens: device.upload(&vec![9999u32; grid], [grid])?,
         positions: input(device, positions, [n])?.tensor,
         remaining: output::<u32, _>(device, [keep])?.tensor,
@@ -33,6 +35,7 @@ struct Case {
     temperature: f32,
     top_k: usize,
     coarse: bool, // logits are multiples of ¼: many ties
+    images: usize,
 }
 
 fn cases() -> Vec<Case> {
@@ -41,7 +44,7 @@ fn cases() -> Vec<Case> {
         for (guidance, temperature) in [(1.0, 1.0), (3.0, 0.0), (7.5, 0.6), (0.0, 2.0)] {
             for top_k in [0, 1, 10, 200] {
                 for coarse in [false, true] {
-                    cases.push(Case { n, v, guidance, temperature, top_k, coarse });
+                    cases.push(Case { n, v, guidance, temperature, top_k, coarse, images: 1 });
                 }
             }
         }
@@ -49,8 +52,21 @@ fn cases() -> Vec<Case> {
     // Ties that only their index decides, thousands of them.
     for (guidance, temperature) in [(1.0, 1.0), (7.5, 0.6)] {
         for (v, top_k) in [(8192, 3000), (5003, 5002)] {
-            cases.push(Case { n: 2, v, guidance, temperature, top_k, coarse: true });
+            cases.push(Case { n: 2, v, guidance, temperature, top_k, coarse: true, images: 1 });
         }
+    }
+    // Several images, each with noise of its own.
+    for (images, n, v) in [(2, 16, 257), (5, 40, 1024)] {
+        cases.push(Case {
+            n,
+            v,
+            guidance: 3.0,
+            temperature: 0.6,
+            top_k: 10,
+            coarse: false,
+            images,
+        });
+        cases.push(Case { n, v, guidance: 1.0, temperature: 1.0, top_k: 0, coarse: false, images });
     }
     cases
 }
@@ -60,7 +76,7 @@ pub(super) fn guide_and_sample<D: Device>(judge: &mut Judge<'_, D>) -> Checked<(
     // enough to make the naive error next to nothing.
     let mut confidences = std::collections::HashMap::new();
     for case in cases() {
-        let Case { n, v, guidance, temperature, top_k, coarse } = case;
+        let Case { n, v, guidance, temperature, top_k, coarse, images } = case;
         let mut random = Random((n * v) as u64);
         let mut logits = random.floats(2 * n * v, 3.0);
         if coarse {
@@ -72,7 +88,7 @@ pub(super) fn guide_and_sample<D: Device>(judge: &mut Judge<'_, D>) -> Checked<(
         let positions: Vec<u32> = (0..n as u32).map(|j| 3 * j + 1).collect();
 
         let results = everywhere!(judge, case, |device| {
-            let mut masked = masked(device, 4 * n, &positions, 0)?;
+            let mut masked = masked(device, images, 4 * n, &positions, 0)?;
             let logits = input(device, &logits, [logits.len() / v, v])?.tensor;
             let sampling = Sampling { guidance, temperature, top_k, noise: NOISE };
             ops::guide_and_sample(device, &mut masked, &logits, sampling)?;
@@ -105,7 +121,11 @@ pub(super) fn guide_and_sample<D: Device>(judge: &mut Judge<'_, D>) -> Checked<(
                 let divisor = if temperature > 0.0 { f64::from(temperature) } else { 1.0 };
                 let score = |t: usize| {
                     let noise = match temperature > 0.0 {
-                        true => NOISE.gumbel(Purpose::Token, positions[j], t as u32),
+                        true => {
+                            let (position, cells) = (positions[j] as usize, 4 * n / images);
+                            let noise = NOISE.of_image(position / cells);
+                            noise.gumbel(Purpose::Token, (position % cells) as u32, t as u32)
+                        }
                         false => 0.0,
                     };
                     guided[t] / divisor + f64::from(noise)
@@ -154,7 +174,7 @@ fn noise<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
         let expected: Vec<f32> =
             positions.iter().map(|&p| noise.gumbel(Purpose::Confidence, p, 0)).collect();
         let got = everywhere!(judge, noise, |device| {
-            let mut masked = masked(device, n, &positions, 0)?;
+            let mut masked = masked(device, 1, n, &positions, 0)?;
             masked.sampled = device.upload(&positions, [n])?;
             masked.confidence = device.upload(&vec![0.0f32; n], [n])?;
             let remask = Remask { keep_masked: 0, temperature: 1.0, mask_token: 0, noise };
@@ -169,46 +189,57 @@ fn noise<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
 pub(super) fn remask<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
     noise(judge)?;
     let sizes = [(1, 0), (2, 1), (16, 15), (33, 10), (100, 0), (100, 99), (1024, 300)];
-    for (n, keep) in sizes.into_iter().chain([(1025, 1024), (4096, 1), (4096, 2500)]) {
+    let sizes = sizes.into_iter().chain([(1025, 1024), (4096, 1), (4096, 2500)]);
+    let sizes = sizes.map(|(n, keep)| (1, n, keep));
+    for (images, n, keep) in sizes.chain([(2, 1, 0), (3, 16, 15), (5, 100, 33), (2, 1025, 700)]) {
         for temperature in [0.0, 4.5] {
             for ties in [false, true] {
-                let case = (n, keep, temperature, ties);
-                let mut random = Random((n + keep) as u64);
-                let positions: Vec<u32> = (0..n as u32).map(|j| 2 * j + j % 2).collect();
-                let sampled: Vec<u32> = (0..n as u32).map(|j| 10 + j).collect();
-                let mut confidence = random.floats(n, 2.0);
+                let case = (images, n, keep, temperature, ties);
+                let (all, cells) = (images * n, 2 * n + 2);
+                let mut random = Random((all + keep) as u64);
+                let within: Vec<u32> = (0..n as u32).map(|j| 2 * j + j % 2).collect();
+                let position = |j: usize| within[j % n] + (j / n * cells) as u32;
+                let positions: Vec<u32> = (0..all).map(position).collect();
+                let sampled: Vec<u32> = (0..all as u32).map(|j| 10 + j).collect();
+                let mut confidence = random.floats(all, 2.0);
                 if ties {
                     confidence.iter_mut().for_each(|c| *c = c.round());
                 }
                 let got = everywhere!(judge, case, |device| {
-                    let mut masked = masked(device, 2 * n + 2, &positions, keep)?;
-                    let mut tokens = input(device, &vec![9999u32; 2 * n + 2], [2 * n + 2])?;
+                    let kept = images * keep;
+                    let mut masked = masked(device, images, images * cells, &positions, kept)?;
+                    let before = vec![9999u32; images * cells];
+                    let mut tokens = input(device, &before, [images * cells])?;
                     std::mem::swap(&mut tokens.tensor, &mut masked.tokens);
-                    masked.sampled = device.upload(&sampled, [n])?;
-                    masked.confidence = device.upload(&confidence, [n])?;
+                    masked.sampled = device.upload(&sampled, [all])?;
+                    masked.confidence = device.upload(&confidence, [all])?;
                     let remask =
                         Remask { keep_masked: keep, temperature, mask_token: 7777, noise: NOISE };
                     ops::remask(device, &mut masked, remask)?;
                     std::mem::swap(&mut tokens.tensor, &mut masked.tokens);
-                    let mut all = tokens.read::<u32>(device)?;
-                    all.extend(device.download::<u32>(&masked.remaining)?);
-                    all.extend(bits(&device.download::<f32>(&masked.confidence)?));
-                    all
+                    let mut found = tokens.read::<u32>(device)?;
+                    found.extend(device.download::<u32>(&masked.remaining)?);
+                    found.extend(bits(&device.download::<f32>(&masked.confidence)?));
+                    found
                 });
-                let noisy: Vec<f32> = (0..n)
+                let noisy: Vec<f32> = (0..all)
                     .map(|j| {
-                        let noise = NOISE.gumbel(Purpose::Confidence, positions[j], 0);
+                        let noise = NOISE.of_image(j / n);
+                        let noise = noise.gumbel(Purpose::Confidence, within[j % n], 0);
                         confidence[j] + temperature * noise
                     })
                     .collect();
-                let mut order: Vec<usize> = (0..n).collect();
                 // Zeros are equal, whatever their sign.
                 let ascending = |a: f32, b: f32| a.partial_cmp(&b).unwrap_or(Ordering::Equal);
-                order.sort_by(|&a, &b| ascending(noisy[a], noisy[b]).then(a.cmp(&b)));
-                let mut lowest = order[..keep].to_vec();
+                let mut lowest = Vec::new();
+                for image in 0..images {
+                    let mut order: Vec<usize> = (image * n..(image + 1) * n).collect();
+                    order.sort_by(|&a, &b| ascending(noisy[a], noisy[b]).then(a.cmp(&b)));
+                    lowest.extend_from_slice(&order[..keep]);
+                }
                 lowest.sort();
-                let mut expected = vec![9999u32; 2 * n + 2];
-                for j in 0..n {
+                let mut expected = vec![9999u32; images * cells];
+                for j in 0..all {
                     expected[positions[j] as usize] =
                         if lowest.contains(&j) { 7777 } else { sampled[j] };
                 }

@@ -96,6 +96,7 @@ fn sampling() {
     let positions: Vec<u32> = (0..n as u32).collect();
     pin("sampling", 0x647e_9aae_45b8_169b, |device| {
         let mut masked = Masked {
+            images: 1,
             tokens: input(device, &positions, [n])?.tensor,
             positions: input(device, &positions, [n])?.tensor,
             remaining: output::<u32, _>(device, [0])?.tensor,

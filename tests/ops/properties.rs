@@ -38,6 +38,7 @@ fn draws_follow_the_distribution() {
     let row = [1.0f32, 0.0, -1.0, 2.0];
     let positions: Vec<u32> = (0..n as u32).collect();
     let mut masked = Masked {
+        images: 1,
         tokens: device.upload(&vec![0u32; n], [n]).unwrap(),
         positions: device.upload(&positions, [n]).unwrap(),
         remaining: device.upload::<u32>(&[], [0]).unwrap(),

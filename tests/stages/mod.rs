@@ -146,7 +146,7 @@ pub fn logits_agree(
     let micro = [0, 1, 2, 3, 4].map(|i| info["micro"][i].as_f64().unwrap() as f32);
     let grid = golden.sizes(name);
     let conditions = Conditions { states: &states, pooled: &pooled, micro };
-    let mut prepared = uvit.prepare(device, &conditions, grid).unwrap();
+    let mut prepared = uvit.prepare(device, &conditions, grid, 1).unwrap();
 
     let count = grid[0] * grid[1];
     for ratio in info["ratios"].as_array().unwrap().iter().map(|ratio| ratio.as_u64().unwrap()) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use muse::decode::Step;
+use muse::decode::{OnStep, Step};
 use muse::image::{Animation, contact_sheet, write_new};
 use muse::plans::{PlanSource, PlansUsed};
 use muse::{Engine, EngineOptions, Error, Generated, Image, Request, Result};
@@ -31,13 +31,6 @@ impl Batch {
     fn len(&self) -> usize {
         self.requests.len() * self.count as usize
     }
-
-    fn request(&self, index: usize) -> Request {
-        let count = self.count as usize;
-        let mut request = self.requests[index / count].clone();
-        request.seed = request.seed.wrapping_add((index % count) as u64);
-        request
-    }
 }
 
 /// Makes the images; nothing is loaded before all of them are known to be usable.
@@ -49,36 +42,44 @@ pub fn make(run: &RunArgs, batch: Batch) -> Result<()> {
     let loaded = started.elapsed();
 
     let progress = Progress::new(batch.len());
-    let mut images = Vec::new();
-    for i in 0..batch.len() {
-        let request = batch.request(i);
-        let preview = run.preview.as_deref().filter(|_| i == 0);
-        let generated = generate(&engine, &request, preview, run.force, &progress)?;
-        if run.grid {
-            images.push(generated.image.clone());
-        } else {
-            let png = generated.image.to_png(&text_chunks(&engine, &request)?)?;
-            write_new(&outputs[i], &png, run.force)?;
-        }
-        let output = if run.grid { &outputs[0] } else { &outputs[i] };
-        let last = i + 1 == batch.len();
-        if run.grid && last {
-            let sheet = contact_sheet(&images);
-            let png = sheet.to_png(&text_chunks(&engine, &batch.request(0))?)?;
-            write_new(output, &png, run.force)?;
-        }
-        progress.clear();
-        let since_start = [loaded, started.elapsed()];
-        if run.json {
-            println!("{}", report(&engine, &request, &generated, output, since_start));
-        } else {
-            if !run.grid || last {
-                println!("{}", output.display());
+    let (mut images, mut made) = (Vec::new(), 0);
+    for request in &batch.requests {
+        let mut request = request.clone();
+        let mut left = batch.count as usize;
+        while left > 0 {
+            let group = engine.batch(&request, left)?;
+            let preview = run.preview.as_deref().filter(|_| made == 0);
+            let group = generate(&engine, (&request, group), preview, run.force, &progress)?;
+            progress.clear();
+            left -= group.len();
+            for generated in group {
+                let output = &outputs[if run.grid { 0 } else { made }];
+                if run.grid {
+                    images.push(generated.image.clone());
+                } else {
+                    let png = generated.image.to_png(&text_chunks(&engine, &request)?)?;
+                    write_new(output, &png, run.force)?;
+                }
+                if run.grid && made + 1 == batch.len() {
+                    let sheet = contact_sheet(&images);
+                    let png = sheet.to_png(&text_chunks(&engine, &batch.requests[0])?)?;
+                    write_new(output, &png, run.force)?;
+                }
+                let since_start = [loaded, started.elapsed()];
+                if run.json {
+                    println!("{}", report(&engine, &request, &generated, output, since_start));
+                } else {
+                    if !run.grid || made + 1 == batch.len() {
+                        println!("{}", output.display());
+                    }
+                    eprintln!("{}", summary(&engine, &request, &generated, since_start));
+                }
+                for note in &generated.notes {
+                    eprintln!("note: {note}");
+                }
+                request.seed = request.seed.wrapping_add(1);
+                made += 1;
             }
-            eprintln!("{}", summary(&engine, &request, &generated, since_start));
-        }
-        for note in &generated.notes {
-            eprintln!("note: {note}");
         }
     }
     Ok(())
@@ -118,18 +119,19 @@ fn load(run: &RunArgs) -> Result<Engine> {
     Ok(engine)
 }
 
+/// Images of one request, side by side; the preview is of the first.
 fn generate(
     engine: &Engine,
-    request: &Request,
+    (request, images): (&Request, usize),
     preview: Option<&Path>,
     force: bool,
     progress: &Progress,
-) -> Result<Generated> {
+) -> Result<Vec<Generated>> {
     let mut frames: Vec<Image> = Vec::new();
     let mut failed = None;
     let mut on_step = |step: Step<'_>| {
         progress.step(&step);
-        if preview.is_some() {
+        if preview.is_some() && step.image == 0 {
             match engine.preview(&step) {
                 Ok(frame) => frames.push(frame),
                 Err(error) => {
@@ -141,18 +143,15 @@ fn generate(
         ControlFlow::Continue(())
     };
     let observed = preview.is_some() || progress.visible();
-    let result = if observed {
-        engine.generate_with(request, &mut on_step)
-    } else {
-        engine.generate(request)
-    };
+    let on_step: Option<&mut OnStep<'_>> = if observed { Some(&mut on_step) } else { None };
+    let result = engine.generate_many(request, images, on_step);
     if let Some(error) = failed {
         return Err(error);
     }
     let generated = result?;
-    if let Some(path) = preview {
-        frames.push(generated.image.clone());
-        let Image { width, height, .. } = generated.image;
+    if let (Some(path), Some(first)) = (preview, generated.first()) {
+        frames.push(first.image.clone());
+        let Image { width, height, .. } = first.image;
         let (short, long) = (width.min(height), width.max(height));
         let side = PREVIEW_SIDE.min(PREVIEW_LONGEST * short / long);
         let [width, height] = [width, height].map(|n| (n * side / short).max(1));
@@ -231,6 +230,9 @@ fn summary(
             milliseconds_per_step(&t.superres_steps)
         );
     }
+    if generated.batch > 1 {
+        line += &format!(", {} images side by side", generated.batch);
+    }
     line + &format!(
         ", vq {:.3} s | {:.3} s since start | tokens {}",
         seconds(&t.vq),
@@ -267,6 +269,7 @@ fn report(
             "first_step": (since_start[0] + t.first_step()).as_secs_f64(),
             "since_start": since_start[1].as_secs_f64(),
         },
+        "batch": generated.batch,
         "step_ms": { "base": steps(&t.base_steps), "superres": steps(&t.superres_steps) },
     })
 }
@@ -281,7 +284,7 @@ impl Progress {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0);
             let images = if images > 1 { format!(" of {images} images") } else { String::new() };
-            let template = format!("{{msg:>14}} {{bar:24}} step {{pos}}/{{len}}{images}");
+            let template = format!("{{msg:>20}} {{bar:24}} step {{pos}}/{{len}}{images}");
             if let Ok(style) = ProgressStyle::with_template(&template) {
                 bar.set_style(style);
             }
@@ -296,10 +299,14 @@ impl Progress {
 
     fn step(&self, step: &Step<'_>) {
         if let Some(bar) = &self.bar {
-            bar.set_message(match step.windows {
-                1 => step.stage.to_owned(),
-                windows => format!("{} {}/{windows}", step.stage, step.window + 1),
-            });
+            let mut message = step.stage.to_owned();
+            if step.windows > 1 {
+                message += &format!(" {}/{}", step.window + 1, step.windows);
+            }
+            if step.images > 1 {
+                message += &format!(", {} images", step.images);
+            }
+            bar.set_message(message);
             bar.set_length(step.steps as u64);
             bar.set_position(step.step as u64 + 1);
         }

@@ -121,7 +121,7 @@ impl<D: Device> Blocks<D> {
         self.0.iter().map(context).collect()
     }
 
-    /// Runs all blocks over `s.x`, f32 `[batch*positions, channels]`. Block i is modulated by columns from
+    /// Runs all blocks over `s.x`, f32 `[batch*images*positions, channels]`. Block i is modulated by columns from
     /// `first + i*2*channels` on of `modulation`. `next` is the norm that follows the last.
     pub fn forward(
         &self,
@@ -129,21 +129,21 @@ impl<D: Device> Blocks<D> {
         (s, b): (&mut Scratch<D>, &mut BlockScratch<D>),
         context: &mut BlocksKv<D>,
         (modulation, first): (&Tensor<D::Buffer>, usize),
-        grid: [usize; 3],
+        [batch, images, height, width]: [usize; 4],
         next: Option<&Norm<D::Buffer>>,
     ) -> Result<()> {
         let channels = s.x.shape().last();
         let count = self.0.len();
         for (i, ((res, attention), context)) in self.0.iter().zip(context).enumerate() {
             let [one, two] = &attention.attentions;
-            res.forward(device, s, b, grid)?;
+            res.forward(device, s, b, [batch * images, height, width])?;
             let by = Modulation { tensor: modulation, offset: first + i * 2 * channels };
             ops::modulate(device, &mut s.x, by)?;
             ops::layer_norm(device, &mut s.normed, &s.x, &one.norm)?;
             let [kv_one, kv_two] = context;
-            one.forward(device, s, kv_one, grid[0], Some((&two.norm).into()))?;
+            one.forward(device, s, kv_one, [batch, 1], Some((&two.norm).into()))?;
             let next = next.filter(|_| i + 1 == count).map(Normalize::from);
-            two.forward(device, s, kv_two, grid[0], next)?;
+            two.forward(device, s, kv_two, [batch, 1], next)?;
         }
         Ok(())
     }
@@ -282,7 +282,7 @@ impl<D: Device> Layer<D> {
         modulated(&self.attention.norm, modulation, first)
     }
 
-    /// Runs the layer over `s.x` and `s.normed`, f32 and float `[batch*positions, hidden]`. Norm k of three is
+    /// Runs the layer over `s.x` and `s.normed`, f32 and float `[batch*images*positions, hidden]`. Norm k of three is
     /// modulated by columns from `first + k*2*hidden` on of `modulation`. `next` is the norm that follows.
     pub fn forward(
         &self,
@@ -290,14 +290,14 @@ impl<D: Device> Layer<D> {
         s: &mut Scratch<D>,
         context: &mut ContextKv<D>,
         (modulation, first): (&Tensor<D::Buffer>, usize),
-        batch: usize,
+        [batch, images]: [usize; 2],
         next: Normalize<'_, D::Buffer>,
     ) -> Result<()> {
         let columns = 2 * s.x.shape().last();
         let cross = modulated(&self.cross.norm, modulation, first + columns);
         let mlp = modulated(&self.norm, modulation, first + 2 * columns);
-        self.attention.forward(device, s, batch, Some(cross))?;
-        self.cross.forward(device, s, context, batch, Some(mlp))?;
+        self.attention.forward(device, s, batch * images, Some(cross))?;
+        self.cross.forward(device, s, context, [batch, 1], Some(mlp))?;
         ops::linear(device, &mut s.mlp, &s.normed, &self.up, Activation::Geglu)?; // [rows, mlp]
         ops::linear_add_norm(device, &mut s.x, &mut s.normed, &s.mlp, &self.down, next)
     }

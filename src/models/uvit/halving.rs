@@ -32,21 +32,21 @@ impl<D: Device> Halving<D> {
 
 /// The order of a grid's positions patch by patch, and buffers.
 pub(super) struct Patches<D: Device> {
-    /// u32 `[positions]`: the grid's positions, patch by patch.
+    /// u32 `[images*positions]`: the grids' positions, patch by patch.
     of_grid: Tensor<D::Buffer>,
     /// u32 `[positions]`: where a position is among them.
     of_patches: Tensor<D::Buffer>,
-    tokens: Tensor<D::Buffer>,  // float [positions, channels]
-    patches: Tensor<D::Buffer>, // float [batch*positions, channels]
-    doubled: Tensor<D::Buffer>, // f32 [batch*positions, channels]
-    grid: Tensor<D::Buffer>,    // f32 [batch*positions, channels]
+    tokens: Tensor<D::Buffer>,  // float [images*positions, channels]
+    patches: Tensor<D::Buffer>, // float [batch*images*positions, channels]
+    doubled: Tensor<D::Buffer>, // f32 [batch*images*positions, channels]
+    grid: Tensor<D::Buffer>,    // f32 [batch*images*positions, channels]
 }
 
 impl<D: Device> Patches<D> {
     pub fn new(
         device: &D,
         [height, width]: [usize; 2],
-        batch: usize,
+        [batch, images]: [usize; 2],
         narrow: Width,
     ) -> Result<Self> {
         let Width { hidden, dtype, .. } = narrow;
@@ -56,13 +56,16 @@ impl<D: Device> Patches<D> {
             4 * (y / 2 * (width / 2) + x / 2) + y % 2 * 2 + x % 2
         };
         let of_patches: Vec<u32> = (0..positions).map(|p| place(p) as u32).collect();
-        let mut of_grid = vec![0; positions];
+        let mut of_grid = vec![0u32; positions];
         of_patches.iter().enumerate().for_each(|(p, &at)| of_grid[at as usize] = p as u32);
-        let shape = [batch * positions, hidden];
+        let of_grid: Vec<u32> = (0..images)
+            .flat_map(|i| of_grid.iter().map(move |p| (i * positions) as u32 + p))
+            .collect();
+        let shape = [batch * images * positions, hidden];
         Ok(Patches {
-            of_grid: device.upload(&of_grid, [positions])?,
+            of_grid: device.upload(&of_grid, [of_grid.len()])?,
             of_patches: device.upload(&of_patches, [positions])?,
-            tokens: device.zeros(dtype, [positions, hidden])?,
+            tokens: device.zeros(dtype, [images * positions, hidden])?,
             patches: device.zeros(dtype, shape)?,
             doubled: device.zeros(DType::F32, shape)?,
             grid: device.zeros(DType::F32, shape)?,
@@ -70,7 +73,7 @@ impl<D: Device> Patches<D> {
     }
 
     /// The convolution of the tokens' rows of `table`, the same for every sequence: out f32
-    /// `[batch*positions/4, channels]`.
+    /// `[batch*images*positions/4, channels]`.
     pub fn halve(
         &mut self,
         device: &D,
@@ -80,15 +83,15 @@ impl<D: Device> Patches<D> {
         halving: &Halving<D>,
     ) -> Result<()> {
         let (rows, channels) = (out.shape().rows(), out.shape().last());
-        ops::embed(device, &mut self.tokens, tokens, table, None)?; // [positions, channels]
+        ops::embed(device, &mut self.tokens, tokens, table, None)?; // [images*positions, channels]
         self.patches.reshape([4 * rows, channels]);
-        ops::embed(device, &mut self.patches, &self.of_grid, &self.tokens, None)?; // [batch*positions, channels]
+        ops::embed(device, &mut self.patches, &self.of_grid, &self.tokens, None)?; // [batch*images*positions, channels]
         self.patches.reshape([rows, 4 * channels]);
         ops::linear(device, out, &self.patches, &halving.down, Activation::None)
     }
 
-    /// The transposed convolution of float `[batch*positions/4, channels]`: f32
-    /// `[batch*positions, channels]`.
+    /// The transposed convolution of float `[batch*images*positions/4, channels]`: f32
+    /// `[batch*images*positions, channels]`.
     pub fn double(
         &mut self,
         device: &D,
@@ -97,10 +100,10 @@ impl<D: Device> Patches<D> {
     ) -> Result<&Tensor<D::Buffer>> {
         let (rows, channels) = (x.shape().rows(), x.shape().last());
         self.doubled.reshape([rows, 4 * channels]);
-        ops::linear(device, &mut self.doubled, x, &halving.up, Activation::None)?; // [batch*positions/4, 4*channels]
+        ops::linear(device, &mut self.doubled, x, &halving.up, Activation::None)?; // [batch*images*positions/4, 4*channels]
         self.doubled.reshape([4 * rows, channels]);
         self.grid.reshape([4 * rows, channels]);
-        ops::select_rows(device, &mut self.grid, &self.doubled, &self.of_patches)?; // [batch*positions, channels]
+        ops::select_rows(device, &mut self.grid, &self.doubled, &self.of_patches)?; // [batch*images*positions, channels]
         Ok(&self.grid)
     }
 }

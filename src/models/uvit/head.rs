@@ -37,6 +37,11 @@ impl<D: Device> Head<D> {
         })
     }
 
+    /// Bytes of its buffers for one row, at most.
+    pub fn bytes_per_row(&self) -> usize {
+        4 * (2 * self.conv1.cols + 2 * self.conv1.rows + self.conv2.rows)
+    }
+
     pub fn scratch(&self, device: &D, rows: usize, dtype: DType) -> Result<HeadScratch<D>> {
         let [conv1, conv2] = [&self.conv1, &self.conv2];
         Ok(HeadScratch {
@@ -48,8 +53,8 @@ impl<D: Device> Head<D> {
         })
     }
 
-    /// Leaves in `s.logits` those of `positions` u32 `[n]` in each of `batch` grids x, f32
-    /// `[batch*grid, channels]`.
+    /// Leaves in `s.logits` those of `positions` u32 `[n]` in x, f32 `[batch*grid, channels]`, the grids of all
+    /// images `batch` times.
     pub fn forward(
         &self,
         device: &D,

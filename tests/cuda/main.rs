@@ -2,6 +2,9 @@
 //! the same picture. On a machine without a GPU the kernels run on the simulator, which ends this program
 //! at the first finding.
 
+mod draws;
+mod edits;
+#[path = "../gpu/mod.rs"]
 mod gpu;
 
 use std::ops::ControlFlow;
@@ -15,22 +18,21 @@ use muse::config::{Config, TransformerConfig};
 use muse::cpu::Cpu;
 use muse::cuda::Cuda;
 use muse::decode::{DecodeOptions, Step, StepPlan, plan};
-use muse::device::{Device, Masked, Remask, Sampling};
+use muse::device::Device;
 use muse::hub::{Folder, MaskingSchedule};
-use muse::image::{Mask, Rectangle};
-use muse::models::MaskedModel;
 use muse::models::muse::{Muse, Text};
 use muse::models::uvit::{Conditions, Uvit};
-use muse::ops;
 use muse::plans::PlanSource;
-use muse::rng::{NoiseKey, Purpose};
+use muse::rng::NoiseKey;
 use muse::tensor::Precision;
 use muse::text::bert::Bert;
 use muse::text::clip::Clip;
 use muse::tokenizer::Tokenizer;
 use muse::tokenizer::clip::ClipTokenizer;
 use muse::weights::Weights;
-use muse::{Change, DeviceChoice, Edit, Engine, EngineOptions, Generated, Image, Request, Size};
+use muse::{DeviceChoice, Engine, EngineOptions, Generated, Request, Size};
+
+use draws::{Draws, draws_of, same_draws};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
 
@@ -72,19 +74,6 @@ fn same_picture(found: &[u8], expected: &[u8]) {
     assert!(two + more == 0, "{two} bytes are two apart, {more} more");
 }
 
-/// What a stage makes of the tokens before a step.
-struct Draws {
-    sampled: Vec<u32>,
-    /// What it draws from, `[positions, codebook]`, guided and divided by the temperature.
-    logits: Vec<f32>,
-    /// Of what was drawn, with the noise by which positions are masked again.
-    confidence: Vec<f32>,
-    /// Positions that stay masked.
-    remaining: usize,
-    /// The tokens after the step.
-    tokens: Vec<u32>,
-}
-
 /// Text states of the prompt and of the empty one.
 fn text<D: Device>(device: &D, config: &Config, ids: &[Vec<u32>; 2]) -> Vec<bf16> {
     let weights = Weights::open(format!("{MODEL}/text_encoder.safetensors")).unwrap();
@@ -92,14 +81,14 @@ fn text<D: Device>(device: &D, config: &Config, ids: &[Vec<u32>; 2]) -> Vec<bf16
     device.download(&bert.encode(device, [&ids[0], &ids[1]]).unwrap()).unwrap()
 }
 
+/// Every step of a plan, by a stage of the model.
 fn draws<D: Device>(
     device: &D,
-    config: &TransformerConfig,
-    file: &str,
+    (config, file): (&TransformerConfig, &str),
     (text, lengths): (&[bf16], [usize; 2]),
     coarse: Option<&[u32]>,
     states: &[Vec<u32>],
-    (stage, seed): (u16, u64),
+    (plan, key): (&[StepPlan], NoiseKey),
 ) -> Vec<Draws> {
     let model =
         Muse::load(device, Weights::open(format!("{MODEL}/{file}")).unwrap(), config).unwrap();
@@ -107,130 +96,8 @@ fn draws<D: Device>(
     let states_of_text = device.upload(text, [rows, config.text_size]).unwrap();
     let text = Text { states: states_of_text, lengths, batch: 2 };
     let coarse = coarse.map(|tokens| device.upload(tokens, [tokens.len()]).unwrap());
-    let mut prepared = model.prepare(device, &text, coarse.as_ref()).unwrap();
-    let plan = plan(model.positions(), &config.decode).unwrap();
-    let key = NoiseKey { seed, stage, step: 0 };
-    draws_of(device, &mut prepared, &plan, &config.decode, model.mask_token(), states, key)
-}
-
-fn draws_of<D: Device>(
-    device: &D,
-    model: &mut impl MaskedModel<D>,
-    plan: &[StepPlan],
-    options: &DecodeOptions,
-    mask_token: u32,
-    states: &[Vec<u32>],
-    key: NoiseKey,
-) -> Vec<Draws> {
-    let draw = |(step, (tokens, plan)): (usize, (&Vec<u32>, &StepPlan))| {
-        let mut masked = Masked::new(device, tokens, mask_token).unwrap();
-        masked.remaining.reshape([plan.remaining]);
-        let logits = model.logits(device, &masked, plan.batch()).unwrap();
-        let noise = NoiseKey { step: step as u16, ..key };
-        let sampling = Sampling {
-            guidance: plan.guidance,
-            temperature: options.token_temperature,
-            top_k: options.top_k,
-            noise,
-        };
-        ops::guide_and_sample(device, &mut masked, logits, sampling).unwrap();
-        let raw: Vec<f32> = device.download(logits).unwrap();
-        let (conditional, unconditional) = raw.split_at(raw.len() / plan.batch());
-        let guided = conditional.iter().enumerate().map(|(i, c)| match unconditional.get(i) {
-            Some(u) => u + plan.guidance * (c - u),
-            None => *c,
-        });
-        let divisor = if options.token_temperature > 0.0 { options.token_temperature } else { 1.0 };
-        let logits = guided.map(|l| l / divisor).collect();
-        let remask =
-            Remask { keep_masked: plan.remaining, temperature: plan.noise, mask_token, noise };
-        ops::remask(device, &mut masked, remask).unwrap();
-        Draws {
-            sampled: device.download(&masked.sampled).unwrap(),
-            logits,
-            confidence: device.download(&masked.confidence).unwrap(),
-            remaining: plan.remaining,
-            tokens: device.download(&masked.tokens).unwrap(),
-        }
-    };
-    states.iter().zip(plan).enumerate().map(draw).collect()
-}
-
-/// Both backends draw the same token, and mask the same positions again, wherever the difference of their
-/// logits cannot decide. How far the logits may be apart is for `models.rs` to judge.
-fn same_draws(
-    name: &str,
-    (mask_token, token_temperature): (u32, f32),
-    states: &[Vec<u32>],
-    key: NoiseKey,
-    cpu: &[Draws],
-    gpu: &[Draws],
-    most: usize, // one choice of so many may be another
-) {
-    let (mut all, mut differing, mut otherwise) = (0, 0, 0);
-    for (step, ((tokens, cpu), gpu)) in states.iter().zip(cpu).zip(gpu).enumerate() {
-        let masked = |&p: &usize| tokens[p] == mask_token;
-        let positions: Vec<usize> = (0..tokens.len()).filter(masked).collect();
-        otherwise += masked_again(name, step, &positions, cpu, gpu);
-        let codes = cpu.logits.len() / positions.len();
-        for (j, position) in positions.into_iter().enumerate() {
-            let row = j * codes..(j + 1) * codes;
-            let (a, b) = (cpu.sampled[j] as usize, gpu.sampled[j] as usize);
-            all += 1;
-            if a == b {
-                continue;
-            }
-            differing += 1;
-            let (on_cpu, on_gpu) = (&cpu.logits[row.clone()], &gpu.logits[row]);
-            let apart = on_cpu.iter().zip(on_gpu).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            let noise = |token: usize| match token_temperature > 0.0 {
-                true => {
-                    let key = NoiseKey { step: step as u16, ..key };
-                    key.gumbel(Purpose::Token, position as u32, token as u32)
-                }
-                false => 0.0,
-            };
-            let margin = (on_cpu[a] + noise(a)) - (on_cpu[b] + noise(b));
-            assert!(
-                (0.0..=2.0 * apart + 1e-5).contains(&margin),
-                "{name}, step {step}, position {position}: {b}, not {a}, by {margin}; logits are {apart} apart"
-            );
-        }
-    }
-    println!(
-        "{name}: {differing} of {all} draws differ, and {otherwise} positions masked again, each within the \
-         difference of the logits"
-    );
-    assert!(differing + otherwise <= all / most, "{name}: {differing} and {otherwise} of {all}");
-}
-
-/// How many positions only one backend masks again: those whose confidence is about as high as that of the
-/// last one to be masked, by what confidences of the same draw are apart.
-fn masked_again(name: &str, step: usize, positions: &[usize], cpu: &Draws, gpu: &Draws) -> usize {
-    let same = |&j: &usize| cpu.sampled[j] == gpu.sampled[j];
-    let pairs = (0..positions.len()).filter(same).map(|j| (cpu.confidence[j], gpu.confidence[j]));
-    let apart = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    let mut order = cpu.confidence.clone();
-    order.sort_by(f32::total_cmp);
-    // Where a draw differs, so does a confidence, and one position more or less lies below the others.
-    let drawn = (0..positions.len()).filter(|j| !same(j)).count();
-    let last =
-        cpu.remaining.saturating_sub(1 + drawn)..(cpu.remaining + 1 + drawn).min(order.len());
-    let is_masked = |draws: &Draws, j: usize| draws.tokens[positions[j]] != draws.sampled[j];
-    let other: Vec<usize> = (0..positions.len())
-        .filter(same)
-        .filter(|&j| is_masked(cpu, j) != is_masked(gpu, j))
-        .collect();
-    for &j in &other {
-        let c = cpu.confidence[j];
-        let near = order[last.clone()].iter().any(|edge| (c - edge).abs() <= 2.0 * apart + 1e-5);
-        assert!(
-            near,
-            "{name}, step {step}, position {}: confidences are {apart} apart",
-            positions[j]
-        );
-    }
-    other.len()
+    let mut prepared = model.prepare(device, &text, coarse.as_ref(), 1).unwrap();
+    draws_of(device, &mut prepared, plan, model.mask_token(), states, key)
 }
 
 #[test]
@@ -261,13 +128,13 @@ fn both_backends_make_the_same_choices_and_the_same_picture() {
         states.insert(0, vec![config.codebook_size as u32; config.grid[0] * config.grid[1]]);
         states.pop();
         let file = format!("{name}.safetensors");
-        let seed = (stage, request.seed);
-        let text = (&text_on_cpu[..], lengths);
-        let on_cpu = draws(&processor, config, &file, text, coarse, states, seed);
-        let text = (&text_on_gpu[..], lengths);
-        let on_gpu = draws(gpu::cuda(), config, &file, text, coarse, states, seed);
-        let of = (config.codebook_size as u32, config.decode.token_temperature);
-        same_draws(name, of, states, key(stage), &on_cpu, &on_gpu, 50);
+        let of = (config, &*file);
+        let plan = plan(config.grid[0] * config.grid[1], &config.decode).unwrap();
+        let how = (&plan[..], key(stage));
+        let on_cpu = draws(&processor, of, (&text_on_cpu, lengths), coarse, states, how);
+        let on_gpu = draws(gpu::cuda(), of, (&text_on_gpu, lengths), coarse, states, how);
+        let mask_token = config.codebook_size as u32;
+        same_draws(name, mask_token, states, key(stage), [&on_cpu, &on_gpu], 50);
         after.push(on_gpu);
     }
 
@@ -295,6 +162,8 @@ fn both_backends_make_the_same_choices_and_the_same_picture() {
             steps: 1,
             window: 0,
             windows: 1,
+            image: 0,
+            images: 1,
             grid,
             tokens,
             mask_token,
@@ -319,24 +188,6 @@ fn both_backends_make_the_same_choices_and_the_same_picture() {
     }
 }
 
-/// The encoder, and a decode that begins with an image's tokens.
-#[test]
-fn both_backends_inpaint_alike() {
-    let mut image = Image::filled(64, 64, [60, 110, 200]);
-    image.place(&Image::filled(24, 20, [190, 40, 30]), 8, 30);
-    let mut mask = Mask::empty(64, 64);
-    mask.add(Rectangle { x: 6, y: 28, width: 28, height: 20 }).unwrap();
-    let edit = Edit { decoded: true, ..Edit::new(image, Change::Inpaint { mask, strength: 1.0 }) };
-    let mut request = Request::edit("a dog on a blue background", edit);
-    request.size = Size::Base;
-    request.base.steps = Some(2);
-    let [(expected, on_cpu), (found, on_gpu)] =
-        ENGINES.each_ref().map(|engine| steps(engine, &request));
-    assert_eq!(expected.len(), 2);
-    assert_eq!(found, expected);
-    same_picture(&on_gpu.image.rgb, &on_cpu.image.rgb);
-}
-
 /// What a model of the hub's layout makes of the tokens before a step.
 fn amused_draws<D: Device>(device: &D, folder: &Folder, states: &[Vec<u32>]) -> Vec<Draws> {
     let open =
@@ -354,13 +205,13 @@ fn amused_draws<D: Device>(device: &D, folder: &Folder, states: &[Vec<u32>]) -> 
     let side = folder.transformer.sample_size;
     let micro = [side as f32, side as f32, 0.0, 0.0, AESTHETIC];
     let conditions = Conditions { states: &text.states, pooled: &text.pooled, micro };
-    let mut model = uvit.prepare(device, &conditions, [side, side]).unwrap();
+    let mut model = uvit.prepare(device, &conditions, [side, side], 1).unwrap();
     let options = DecodeOptions { steps: states.len(), ..amused::DEFAULTS };
     let schedule = Schedule { masking: MaskingSchedule::Cosine, start: 0, share: 1.0 };
     let plan = schedule.plan(side * side, side * side, &options);
     let mask_token = folder.scheduler.mask_token_id as u32;
     let key = NoiseKey { seed: 0, stage: 0, step: 0 };
-    draws_of(device, &mut model, &plan, &options, mask_token, states, key)
+    draws_of(device, &mut model, &plan, mask_token, states, key)
 }
 
 /// Tiny models of made-up weights, with and without halves, at a guidance that makes ten times as much of what the
@@ -389,7 +240,7 @@ fn both_backends_run_amused_alike() {
         let on_cpu = amused_draws(&Cpu::new(None).unwrap(), &folder, &states);
         let on_gpu = amused_draws(gpu::cuda(), &folder, &states);
         let key = NoiseKey { seed: 0, stage: 0, step: 0 };
-        same_draws(model, (mask_token, 1.0), &states, key, &on_cpu, &on_gpu, 10);
+        same_draws(model, mask_token, &states, key, [&on_cpu, &on_gpu], 10);
     }
 }
 
