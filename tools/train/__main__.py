@@ -12,6 +12,7 @@ MODULES = {
     "export": "export",
     "eval": "evaluate",
     "edits": "edits",
+    "samplers": "samplers",
 }
 
 
@@ -69,7 +70,7 @@ def arguments() -> argparse.Namespace:
                 metavar="STAGE.KEY=VALUE",
                 help="decode settings, with --torch",
             )
-        if name in ("eval", "edits"):
+        if name in ("eval", "edits", "samplers"):
             stage.add_argument("--muse", default="target/release/muse", help="the engine's program")
             stage.add_argument("--model", default="models/demo", help="what the engine loads")
         if name == "edits":
@@ -81,6 +82,8 @@ def arguments() -> argparse.Namespace:
                 default=["generate", "inpaint", "edit", "outpaint"],
                 help="the engine's commands, each with its options: inpaint, edit, outpaint, generate",
             )
+        if name == "samplers":
+            stage.add_argument("--count", type=int, default=128, help="prompts; other ones with another --seed")
     return parser.parse_args()
 
 

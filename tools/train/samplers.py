@@ -1,0 +1,110 @@
+"""Stage `samplers`: how well prompts are followed with 1 to 24 steps, order by order, as a plot.
+
+Pictures are the base stage's by the Rust engine, prompts held-out ones of a seed of their own: the defaults are chosen
+from the plot, and `eval` measures them on others.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from detector import Detector
+from evaluate import interval, judge
+from runtime import World
+from scenes import Renderer, Sampler, Scene
+
+STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
+SAMPLERS = {  # name: options of the engine
+    "confidence": ["--order", "confidence"],
+    "Halton": ["--order", "halton"],
+    "random": ["--order", "random"],
+}
+COLOURS = ("#0072b2", "#d55e00", "#009e73")  # Okabe and Ito's
+MEASURES = ("whole scene", "object recall")
+
+
+def run(args) -> None:
+    World(args.threads)
+    renderer = Renderer(args.font)
+    sampler, detector = Sampler(renderer, "test", args.seed), Detector(renderer)
+    scenes = [sampler.scene(i) for i in range(args.count)]
+    directory = Path(args.out) / f"samplers.{args.seed}"
+    directory.mkdir(parents=True, exist_ok=True)
+    prompts = directory / "prompts.txt"
+    prompts.write_text("".join(scene.caption + "\n" for scene in scenes))
+    records = []
+    for name, options in SAMPLERS.items():
+        for steps in STEPS:
+            pictures = directory / f"{name}.{steps}"
+            if not (pictures / f"{args.count - 1:04}.png").exists():
+                generate(args, prompts, pictures, [*options, "--steps", str(steps)])
+            record = measured(scenes, detector, pictures) | {"sampler": name, "steps": steps}
+            print(f"{name:12} {steps:3} " + " ".join(cell(m, record[m]) for m in MEASURES), flush=True)
+            records.append(record)
+            draw(directory / "steps.svg", records)
+    (directory / "samplers.json").write_text(json.dumps(records, indent=1) + "\n")
+
+
+def generate(args, prompts: Path, directory: Path, options: list[str]) -> None:
+    common = ["--model", args.model, "--size", "base", "--device", "cpu", "--prompts", prompts, "-o", directory]
+    threads = ["--threads", args.threads] if args.threads else []
+    command = [args.muse, "generate", *common, *options, *threads, "--force"]
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+
+
+def measured(scenes: list[Scene], detector: Detector, pictures: Path) -> dict:
+    answers: dict[str, list[bool]] = {measure: [] for measure in MEASURES}
+    for index, scene in enumerate(scenes):
+        picture = np.asarray(Image.open(pictures / f"{index:04}.png").convert("RGB"))
+        found = judge(scene, detector.find(picture))
+        for measure in MEASURES:
+            answers[measure] += found[measure]
+    record = {}
+    for measure, values in answers.items():
+        low, high = interval(sum(values), len(values))
+        share = sum(values) / len(values)
+        record[measure] = {"percent": 100 * share, "low": 100 * low, "high": 100 * high}
+    return record
+
+
+def cell(measure: str, value: dict) -> str:
+    return f"{measure} {value['percent']:5.1f} ({value['low']:.1f}–{value['high']:.1f})"
+
+
+def draw(path: Path, records: list[dict]) -> None:
+    """A panel a measure: per cent over steps, both axes by hand; bars are 95 % intervals."""
+    side, top, left = (380, 300), 26, 46
+    place = {steps: left + 16 + i * (side[0] - left - 30) / (len(STEPS) - 1) for i, steps in enumerate(STEPS)}
+
+    def y(percent: float) -> float:
+        return top + (side[1] - top - 40) * (1 - percent / 100)
+
+    parts = []
+    for panel, measure in enumerate(MEASURES):
+        parts.append(f'<g transform="translate({panel * side[0]} 0)">')
+        parts.append(f'<text x="{left}" y="16" font-weight="bold">{measure}, %</text>')
+        for percent in range(0, 101, 20):
+            parts.append(f'<path d="M{left} {y(percent):.1f}H{side[0] - 8}" stroke="#ddd"/>')
+            parts.append(f'<text x="{left - 6}" y="{y(percent) + 4:.1f}" text-anchor="end">{percent}</text>')
+        for steps, x in place.items():
+            parts.append(f'<text x="{x:.1f}" y="{y(0) + 16:.1f}" text-anchor="middle">{steps}</text>')
+        parts.append(f'<text x="{(left + side[0]) / 2}" y="{y(0) + 34:.1f}" text-anchor="middle">steps</text>')
+        for number, (name, colour) in enumerate(zip(SAMPLERS, COLOURS)):
+            points = [(place[r["steps"]] + 2 * (number - 1), r[measure]) for r in records if r["sampler"] == name]
+            line = " ".join(f"{x:.1f},{y(value['percent']):.1f}" for x, value in points)
+            parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+            for x, value in points:
+                bar = f"M{x:.1f} {y(value['low']):.1f}V{y(value['high']):.1f}"
+                parts.append(f'<path d="{bar}" stroke="{colour}" stroke-width=".7"/>')
+        parts.append("</g>")
+    for number, (name, colour) in enumerate(zip(SAMPLERS, COLOURS)):
+        x, row = left + number * 240, side[1] + 14
+        parts.append(f'<path d="M{x} {row - 4}h18" stroke="{colour}" stroke-width="3"/>')
+        parts.append(f'<text x="{x + 24}" y="{row}">{name}</text>')
+    width, height = len(MEASURES) * side[0], side[1] + 24
+    style = 'font-family="sans-serif" font-size="12"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" {style}>'
+    path.write_text("\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *parts, "</svg>\n"]))
