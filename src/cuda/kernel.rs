@@ -52,6 +52,32 @@ impl Launch {
         pointers
     }
 
+    /// Queues it on the driver's stream.
+    pub fn queue(&self, driver: &Driver) -> Result<()> {
+        driver.bind()?;
+        let mut pointers = self.pointers();
+        let ([x, y, z], stream) = (self.grid, driver.stream.cu_stream());
+        // SAFETY: the arguments have the kernel's types, as `Kernel::load` found; that addresses and sizes
+        // belong together was checked in `ops`.
+        let launched = unsafe {
+            sys::cuLaunchKernel(
+                self.function,
+                x,
+                y,
+                z,
+                self.threads,
+                1,
+                1,
+                self.shared,
+                stream,
+                pointers.as_mut_ptr(),
+                std::ptr::null_mut(),
+            )
+        };
+        let what = || format!("launching {}", self.describe());
+        launched.result().map_err(|e| driver.failed(&what(), e))
+    }
+
     /// "kernel `name`, grid [4, 1, 1], 128 threads".
     pub fn describe(&self) -> String {
         format!(

@@ -156,29 +156,7 @@ impl Cuda {
         if record(|| Queued::Kernel(launch.clone())) {
             return Ok(());
         }
-        self.driver.bind()?;
-        let mut pointers = launch.pointers();
-        let ([x, y, z], stream) = (launch.grid, self.driver.stream.cu_stream());
-        // SAFETY: the arguments have the kernel's types, as `Kernel::load` found; that addresses and sizes
-        // belong together was checked in `ops`.
-        let launched = unsafe {
-            sys::cuLaunchKernel(
-                launch.function,
-                x,
-                y,
-                z,
-                launch.threads,
-                1,
-                1,
-                launch.shared,
-                stream,
-                pointers.as_mut_ptr(),
-                std::ptr::null_mut(),
-            )
-        };
-        launched
-            .result()
-            .map_err(|e| self.driver.failed(&format!("launching {}", launch.describe()), e))
+        launch.queue(&self.driver)
     }
 
     /// Copies of host memory cannot be part of a recorded loop.

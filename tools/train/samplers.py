@@ -1,4 +1,4 @@
-"""Stage `samplers`: how well prompts are followed with 1 to 24 steps, order by order, as a plot.
+"""Stage `samplers`: how well prompts are followed with 1 to 24 steps, by order and guidance schedule, as a plot.
 
 Pictures are the base stage's by the Rust engine, prompts held-out ones of a seed of their own: the defaults are chosen
 from the plot, and `eval` measures them on others.
@@ -17,12 +17,14 @@ from runtime import World
 from scenes import Renderer, Sampler, Scene
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
-SAMPLERS = {  # name: options of the engine
+SAMPLERS = {  # name: options of the engine; guidance is linear where nothing is said
     "confidence": ["--order", "confidence"],
     "Halton": ["--order", "halton"],
     "random": ["--order", "random"],
+    "confidence, constant guidance": ["--guidance-schedule", "constant"],
+    "confidence, guidance in the middle": ["--guidance-schedule", "interval:0.2-0.8"],
 }
-COLOURS = ("#0072b2", "#d55e00", "#009e73")  # Okabe and Ito's
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")  # Okabe and Ito's
 MEASURES = ("whole scene", "object recall")
 
 
@@ -93,7 +95,7 @@ def draw(path: Path, records: list[dict]) -> None:
             parts.append(f'<text x="{x:.1f}" y="{y(0) + 16:.1f}" text-anchor="middle">{steps}</text>')
         parts.append(f'<text x="{(left + side[0]) / 2}" y="{y(0) + 34:.1f}" text-anchor="middle">steps</text>')
         for number, (name, colour) in enumerate(zip(SAMPLERS, COLOURS)):
-            points = [(place[r["steps"]] + 2 * (number - 1), r[measure]) for r in records if r["sampler"] == name]
+            points = [(place[r["steps"]] + 2 * (number - 2), r[measure]) for r in records if r["sampler"] == name]
             line = " ".join(f"{x:.1f},{y(value['percent']):.1f}" for x, value in points)
             parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
             for x, value in points:
@@ -101,10 +103,10 @@ def draw(path: Path, records: list[dict]) -> None:
                 parts.append(f'<path d="{bar}" stroke="{colour}" stroke-width=".7"/>')
         parts.append("</g>")
     for number, (name, colour) in enumerate(zip(SAMPLERS, COLOURS)):
-        x, row = left + number * 240, side[1] + 14
+        x, row = left + number % 3 * 240, side[1] + 14 + number // 3 * 18
         parts.append(f'<path d="M{x} {row - 4}h18" stroke="{colour}" stroke-width="3"/>')
         parts.append(f'<text x="{x + 24}" y="{row}">{name}</text>')
-    width, height = len(MEASURES) * side[0], side[1] + 24
+    width, height = len(MEASURES) * side[0], side[1] + 42
     style = 'font-family="sans-serif" font-size="12"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" {style}>'
     path.write_text("\n".join([head, f'<rect width="{width}" height="{height}" fill="white"/>', *parts, "</svg>\n"]))
