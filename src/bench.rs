@@ -8,7 +8,7 @@ mod record;
 mod stats;
 
 pub use ceilings::{Ceilings, Ridge};
-pub use measure::{Measured, measure, trace};
+pub use measure::{Counts, Measured, measure, trace};
 pub use record::{
     Ceiling, Machine, Method, Program, Record, SCHEMA, Series, Settings, Subject, Verb, write_whole,
 };

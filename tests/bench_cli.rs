@@ -98,16 +98,17 @@ fn every_command_keeps_what_it_measures() {
 fn a_sweep_is_a_record_for_every_combination() {
     let folder = TempDir::new().unwrap();
     let file = at(&folder, "sweep");
-    let over = ["--over-steps", "1,2", "--over-dtypes", "bf16,f32", "--json", &file];
+    let over = ["--over-steps", "1,2", "--over-dtypes", "bf16,f32", "--over-batch", "2"];
+    let over = [&over[..], &["--json", &file]].concat();
     works(&[&["sweep"][..], &LEAST, &over].concat());
     let settings: Vec<_> = Record::read(&file)
         .unwrap()
         .iter()
         .map(|r| r.subject.as_ref().unwrap().settings.clone())
-        .map(|s| (s.dtype, s.steps.unwrap()))
+        .map(|s| (s.dtype, s.steps.unwrap(), s.batch))
         .collect();
     let expected = [("bf16", 1), ("bf16", 2), ("f32", 1), ("f32", 2)];
-    assert_eq!(settings, expected.map(|(dtype, steps)| (dtype.to_owned(), steps)));
+    assert_eq!(settings, expected.map(|(dtype, steps)| (dtype.to_owned(), steps, 2)));
 }
 
 /// A verb that takes 10 % longer is found, and it alone.
@@ -158,6 +159,7 @@ fn bad_input_is_named() {
     fails(&["step", "--shape", "muse-9000"], 2, &["shape", "muse-9000", "muse-3b"]);
     fails(&["step", "no/such/model"], 3, &["no/such/model"]);
     fails(&["step", "models/demo", "--shape", "demo"], 2, &["--shape"]);
+    fails(&["step", "--batch", "9"], 2, &["--batch", "9"]);
     fails(&["step", "--guidance", "NaN"], 2, &["guidance"]);
     fails(&["step", "--device", "cuda:99"], 5, &["cuda:99"]);
     fails(&["step", "--device", "tpu"], 2, &["tpu", "cuda:N"]);

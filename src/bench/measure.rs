@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::record::{Series, Verb};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pipeline::Generated;
 use crate::request::Request;
 use crate::trace::Event;
@@ -58,20 +58,46 @@ impl Measured {
     }
 }
 
-/// Makes `warm_up` images and then `iterations` that count. The very first one's first steps are those of a cold
-/// engine, `… step, cold`. `each` sees every image that counts.
+/// What is timed, and how often.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// Batches before those that count.
+    pub warm_up: u32,
+    /// Batches that count.
+    pub iterations: u32,
+    /// Images of a batch, which are decoded side by side.
+    pub batch: u32,
+}
+
+/// Makes one batch, all of it side by side.
+fn batch(engine: &Engine, request: &Request, batch: u32) -> Result<Vec<Generated>> {
+    let count = batch as usize;
+    let fits = engine.batch(request, count)?;
+    if fits < count {
+        let expected = format!("at most {fits}: what half of the free memory holds, and at most 8");
+        return Err(Error::option("--batch", count, expected));
+    }
+    engine.generate_many(request, count, None)
+}
+
+/// Makes `warm_up` batches of images and then `iterations` that count; all times are those of a batch. The very first
+/// one's first steps are those of a cold engine, `… step, cold`. `each` sees an image of every batch that counts.
+///
+/// # Errors
+/// As [`Engine::generate`]; [`Error::Option`] for a batch that does not fit.
 pub fn measure(
     engine: &Engine,
     request: &Request,
-    [warm_up, iterations]: [u32; 2],
+    counts: Counts,
     mut each: impl FnMut(&Generated, &mut Measured) -> Result<()>,
 ) -> Result<Measured> {
+    let Counts { warm_up, iterations, .. } = counts;
     let (mut measured, mut request) = (Measured::default(), request.clone());
     let stages = engine.stages();
     for number in 0..warm_up + iterations {
-        request.seed = u64::from(number);
+        request.seed = u64::from(number * counts.batch);
         let start = Instant::now();
-        let image = engine.generate(&request)?;
+        let image = batch(engine, &request, counts.batch)?.swap_remove(0);
         let stopwatch = start.elapsed();
         if number == 0 {
             let steps = [&image.timings.base_steps, &image.timings.superres_steps];
@@ -89,24 +115,20 @@ pub fn measure(
     Ok(measured)
 }
 
-/// Makes `iterations` images with their verbs recorded, each after one without: the verbs' times as series
+/// Makes `iterations` batches with their verbs recorded, each after one without: the verbs' times as series
 /// (`verb linear`), and all of the table's rows. What recording costs is `… stage, traced` against
 /// `… stage`, what the verbs leave out is `… step, traced` against `… step, verbs`: both without the first step of
 /// a stage, whose beginning no verb marks.
-pub fn trace(
-    engine: &Engine,
-    request: &Request,
-    counts: [u32; 2],
-) -> Result<(Measured, Vec<Verb>)> {
+pub fn trace(engine: &Engine, request: &Request, counts: Counts) -> Result<(Measured, Vec<Verb>)> {
     let stages = engine.stages();
     let (mut verbs, mut names) = (Vec::<Verb>::new(), Vec::new());
-    let (mut times, mut seed) = (Vec::<Vec<f64>>::new(), u64::from(counts[0]));
+    let (mut times, mut number) = (Vec::<Vec<f64>>::new(), counts.warm_up);
     let mut request = request.clone();
     let measured = measure(engine, &request.clone(), counts, |_, measured| {
-        request.seed = seed; // the one that was just made
-        seed += 1;
-        let (image, events) = engine.trace(false, |engine| engine.generate(&request));
-        let timings = image?.timings;
+        request.seed = u64::from(number * counts.batch); // what was just made
+        number += 1;
+        let (images, events) = engine.trace(false, |engine| batch(engine, &request, counts.batch));
+        let timings = images?.swap_remove(0).timings;
         let steps = [timings.base_steps, timings.superres_steps];
         for (stage, (time, steps)) in
             stages.iter().zip([timings.base, timings.superres].into_iter().zip(&steps))

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use muse::bench::Counts;
 use muse::{DeviceChoice, Precision};
 
 /// Latency of a muse model: per decode step, per stage, per verb; its floor; and what changed.
@@ -27,7 +28,7 @@ pub enum Command {
     Ops(Arguments),
     /// What this machine can do at most: copies and products
     Roofline(RooflineArgs),
-    /// `step` for every combination of steps, dtypes and threads
+    /// `step` for every combination of batch, steps, dtypes and threads
     Sweep(SweepArgs),
     /// How many times as long B takes as A, and how sure that is
     Compare(CompareArgs),
@@ -44,12 +45,15 @@ pub struct Arguments {
     /// the path of a Muse model's config.json
     #[arg(long)]
     pub shape: Option<String>,
-    /// Images that count
+    /// Images that count, or batches of them
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub iterations: u32,
     /// Images before them
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub warm_up: u32,
+    /// Images that are decoded side by side; times are those of all of them
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub batch: u32,
     /// Decode steps of every stage [default: the model's]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub steps: Option<u32>,
@@ -73,6 +77,12 @@ pub struct Arguments {
     pub json: Option<PathBuf>,
 }
 
+impl Arguments {
+    pub fn counts(&self) -> Counts {
+        Counts { warm_up: self.warm_up, iterations: self.iterations, batch: self.batch }
+    }
+}
+
 #[derive(Args)]
 pub struct RooflineArgs {
     /// Threads of the processor [default: all]
@@ -93,6 +103,9 @@ pub struct SweepArgs {
     /// Decode steps to try, with commas between
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub over_steps: Vec<u32>,
+    /// Batches to try
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=8))]
+    pub over_batch: Vec<u32>,
     /// Dtypes to try
     #[arg(long, value_delimiter = ',')]
     pub over_dtypes: Vec<Precision>,

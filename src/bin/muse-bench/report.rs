@@ -73,7 +73,7 @@ fn page(records: &[Record]) -> String {
             "Verbs with matrix products; operands counted once. What lies above the slope had them in caches.",
         ),
         (
-            "Against steps and threads",
+            "Against batch, steps and threads",
             charts::against(records),
             "Median milliseconds per decode step.",
         ),

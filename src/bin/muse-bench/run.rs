@@ -64,7 +64,7 @@ fn start(command: &str, arguments: &Arguments) -> Result<Run> {
             threads: arguments.threads,
             steps: arguments.steps,
             guidance: arguments.guidance,
-            batch: 1,
+            batch: arguments.batch,
         },
     };
     let machine = Machine { device: engine.device(), ..machine };
@@ -85,8 +85,7 @@ fn images(
         run.engine.generate(&run.request)?;
         tables::simulated(command);
     } else {
-        let counts = [arguments.warm_up, arguments.iterations];
-        let mut measured = measure(&run.engine, &run.request, counts, each)?;
+        let mut measured = measure(&run.engine, &run.request, arguments.counts(), each)?;
         measured.add("load", run.engine.load_time());
         run.record.series = measured.series();
     }
@@ -123,8 +122,7 @@ pub fn ops(arguments: &Arguments) -> Result<()> {
         tables::simulated("ops");
         return keep(&[run.record], arguments.json.as_deref());
     }
-    let counts = [arguments.warm_up, arguments.iterations];
-    let (measured, verbs) = trace(&run.engine, &run.request, counts)?;
+    let (measured, verbs) = trace(&run.engine, &run.request, arguments.counts())?;
     run.record.series = measured.series();
     run.record.verbs = verbs;
     let threads = arguments.threads.map(|n| n as usize);
@@ -178,12 +176,19 @@ pub fn sweep(arguments: &SweepArgs) -> Result<()> {
         [] => vec![each.dtype],
         given => given.to_vec(),
     };
+    let batches = match &arguments.over_batch[..] {
+        [] => vec![each.batch],
+        given => given.to_vec(),
+    };
     let mut records = Vec::new();
     for &dtype in &dtypes {
         for &threads in &some(&arguments.over_threads, each.threads) {
             for &steps in &some(&arguments.over_steps, each.steps) {
-                records.push(self::steps(&Arguments { dtype, threads, steps, ..each.clone() })?);
-                println!();
+                for &batch in &batches {
+                    let each = Arguments { dtype, threads, steps, batch, ..each.clone() };
+                    records.push(self::steps(&each)?);
+                    println!();
+                }
             }
         }
     }

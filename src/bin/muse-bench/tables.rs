@@ -71,7 +71,7 @@ pub fn ceilings(record: &Record) {
     }
 }
 
-/// Verbs of one image, with what tells whether to trust them.
+/// Verbs of one batch, with what tells whether to trust them.
 pub fn verbs(record: &Record) {
     ceilings(record);
     let total: f64 = record.verbs.iter().map(|verb| verb.ms).sum();
@@ -98,7 +98,7 @@ pub fn verbs(record: &Record) {
             100.0 * share
         );
     }
-    println!("one image: {total:.2} ms in verbs; above 100 %: operands came from caches");
+    println!("one batch: {total:.2} ms in verbs; above 100 %: operands came from caches");
     for series in &record.series {
         let Some(stage) = series.name.strip_suffix(" stage, traced") else { continue };
         let median = |name: String| record.series(&name).map_or(f64::NAN, |s| s.summary.median);
@@ -115,7 +115,10 @@ pub fn verbs(record: &Record) {
 
 /// One line a combination.
 pub fn sweep(records: &[Record]) {
-    println!("{:<6} {:>7} {:>6}   median ms per step", "dtype", "threads", "steps");
+    println!(
+        "{:<6} {:>7} {:>6} {:>6}   median ms per step of all images",
+        "dtype", "threads", "steps", "batch"
+    );
     for record in records {
         let Some(subject) = &record.subject else { continue };
         let settings = &subject.settings;
@@ -124,10 +127,11 @@ pub fn sweep(records: &[Record]) {
         let steps: Vec<String> =
             steps.map(|s| format!("{} {:.3}", s.name, s.summary.median)).collect();
         println!(
-            "{:<6} {:>7} {:>6}   {}",
+            "{:<6} {:>7} {:>6} {:>6}   {}",
             settings.dtype,
             number(settings.threads, "all"),
             number(settings.steps, "own"),
+            settings.batch,
             steps.join(", ")
         );
     }

@@ -116,7 +116,7 @@ pub fn verbs(records: &[Record]) -> Vec<String> {
         let foot = 30.0 + record.verbs.len() as f64 * ROW;
         let mut svg = Svg::new(foot + 40.0);
         svg.text([0.0, 16.0], Anchor::Start, &label(record));
-        let axis = Axis::new(&mut svg, 1.5 * most, [26.0, foot], "ms of one image");
+        let axis = Axis::new(&mut svg, 1.5 * most, [26.0, foot], "ms of one batch");
         for (row, verb) in record.verbs.iter().enumerate() {
             let y = 30.0 + row as f64 * ROW;
             svg.text([LEFT - 10.0, y + 16.0], Anchor::End, &verb.verb);
@@ -276,12 +276,15 @@ fn lines(
     Some(Lines { title: title.into(), places, lines }.draw())
 }
 
-/// Step times against the number of steps and of threads.
+/// Step times against the size of the batch, the number of steps and of threads.
 pub fn against(records: &[Record]) -> Vec<String> {
     /// A setting, taken out of the others.
     type Take = fn(&mut Settings) -> Option<u32>;
-    let axes: [(&str, Take); 2] =
-        [("against steps", |s| s.steps.take()), ("against threads", |s| s.threads.take())];
+    let axes: [(&str, Take); 3] = [
+        ("against batch", |s| Some(std::mem::take(&mut s.batch))),
+        ("against steps", |s| s.steps.take()),
+        ("against threads", |s| s.threads.take()),
+    ];
     let chart = |(title, take): (&str, Take)| {
         let split = |record: &Record| {
             let subject = record.subject.as_ref()?;
@@ -291,8 +294,9 @@ pub fn against(records: &[Record]) -> Vec<String> {
                 |n: Option<u32>, what: &str| n.map_or(String::new(), |n| format!(", {n} {what}"));
             let (threads, steps) =
                 (number(others.threads, "threads"), number(others.steps, "steps"));
+            let batch = number(Some(others.batch).filter(|&n| n > 1), "images");
             let key = format!(
-                "{} {} {}{threads}{steps}, {}",
+                "{} {} {}{threads}{steps}{batch}, {}",
                 subject.model, others.dtype, others.device, record.program.commit
             );
             Some((key, value))

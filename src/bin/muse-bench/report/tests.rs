@@ -45,12 +45,16 @@ fn a_page_shows_all_that_records_hold_and_needs_nothing_else() {
     ops.ceilings = vec![ceiling("bf16", 4e11), ceiling("copy", 2e10)];
     let (mut later, steps) = (record("step", 12, "b"), record("step", 24, "a"));
     later.time += 1;
-    let page = page(&[record("step", 12, "a"), ops, steps, later]);
-    for title in ["Decode steps", "time goes", "Verbs", "Roofline", "Against steps", "Over commits"]
+    let mut side_by_side = record("step", 12, "a");
+    side_by_side.subject.as_mut().unwrap().settings.batch = 4;
+    let page = page(&[record("step", 12, "a"), ops, steps, later, side_by_side]);
+    for title in ["Decode steps", "time goes", "Verbs", "Roofline", "Against batch", "Over commits"]
     {
         assert!(page.contains(title), "no {title}");
     }
-    assert!(page.contains("against steps") && page.contains("over commits"), "no lines");
+    for lines in ["against batch", "against steps", "over commits"] {
+        assert!(page.contains(lines), "no {lines}");
+    }
     assert!(page.contains("a &lt;processor&gt; &amp; &quot;more&quot;"), "device's name as markup");
     for foreign in ["http:", "https:", "<script", "src=", "@import", "url(", "NaN", "inf\""] {
         assert!(!page.contains(foreign), "{foreign} in the page");
