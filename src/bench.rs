@@ -7,9 +7,10 @@ mod measure;
 mod record;
 mod stats;
 
+pub use crate::files::write_whole;
 pub use ceilings::{Ceilings, Ridge};
 pub use measure::{Counts, Measured, measure, trace};
 pub use record::{
-    Ceiling, Machine, Method, Program, Record, SCHEMA, Series, Settings, Subject, Verb, write_whole,
+    Ceiling, Machine, Method, Program, Record, SCHEMA, Series, Settings, Subject, Verb,
 };
 pub use stats::{Ratio, Summary, ratio, summary};

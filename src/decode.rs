@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::models::MaskedModel;
 use crate::ops;
 use crate::rng::NoiseKey;
+use crate::spans;
 use crate::tensor::{DType, Tensor};
 
 pub use order::Order;
@@ -126,6 +127,7 @@ pub fn decode_with<D: Device>(
         None => None,
     };
     let mut run = |masked: &mut _, index: usize| -> Result<[D::Mark; 2]> {
+        let _span = spans::step(stage.name, index);
         let start = device.mark()?;
         let torch = torch.as_deref_mut();
         step(device, model, masked, stage, &plan[index], (ranks.as_ref(), torch))?;

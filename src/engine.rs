@@ -20,6 +20,7 @@ use crate::pipeline::{Family, Generated, Pipeline};
 use crate::plans::{PlanSource, PlansUsed};
 use crate::request::{Request, Size};
 use crate::shape::{Drawn, Shape};
+use crate::spans;
 use crate::tensor::Precision;
 use crate::trace::{Event, Traced};
 
@@ -190,6 +191,7 @@ impl Engine {
 
     fn open(source: Source<'_>, options: EngineOptions) -> Result<Self> {
         let start = Instant::now();
+        let _span = spans::stage("load");
         let EngineOptions { device, dtype, threads, plans } = options;
         let (gpu, reason) = match device {
             DeviceChoice::Cuda(_) if !Cuda::supports(dtype.activations()) => {

@@ -30,6 +30,7 @@ use crate::image::{Image, Mask};
 use crate::models::MaskedModel;
 use crate::request::{Request, Rng, Size};
 use crate::rng::NoiseKey;
+use crate::spans;
 use crate::tensor::{Precision, Tensor};
 use crate::vq::Vq;
 
@@ -251,12 +252,18 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
             .then(|| RefCell::new(TorchNoise::new(request.seed, levels[0].vq.codes())));
 
         let start = device.mark()?;
+        let span = spans::stage("text");
         let text = self.encode_text(request)?;
+        drop(span);
         let run = Run { device, family: &self.family, levels, request, images, text, torch };
 
         let text_done = device.mark()?;
         let edit = request.edit.as_ref();
-        let source = edit.map(|edit| run.encode(edit)).transpose()?;
+        let source = edit.map(|edit| {
+            let _span = spans::stage("encode");
+            run.encode(edit)
+        });
+        let source = source.transpose()?;
 
         let encoded = device.mark()?;
         let mut stages = match edit.zip(source.as_ref()) {
@@ -264,6 +271,7 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
             None => run.stages(&run.masked(), 0, &mut on_step)?,
         };
 
+        let span = spans::stage("vq");
         let finest = stages.len() - 1;
         let tokens = stages.iter().map(|stage| device.download(&stage.tokens));
         let tokens: Vec<Vec<u32>> = tokens.collect::<Result<_>>()?;
@@ -282,6 +290,7 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
             });
         }
         let image_done = device.mark()?;
+        drop(span);
 
         let mut timings = Timings {
             text: device.elapsed(&start, &text_done)?,
@@ -403,6 +412,7 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
     ) -> Result<(Tensor<D::Buffer>, Vec<Duration>)> {
         let device = self.device;
         let stage = self.stage(index, window);
+        let _span = spans::stage(stage.name);
         let masked = tokens.iter().filter(|&&token| token == stage.mask_token).count();
         let start =
             Start { cells: tokens.len() / self.images, masked: masked / self.images, first };

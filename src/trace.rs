@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::device::*;
 use crate::error::Result;
+use crate::spans;
 use crate::tensor::{DType, Matrix, Tensor};
 
 /// One call of a verb.
@@ -68,6 +69,7 @@ impl<D: Device> Traced<D> {
         matrix: Work,
         call: impl FnOnce(&D, &mut Tensor<D::Buffer>) -> Result<()>,
     ) -> Result<()> {
+        let _span = spans::verb(verb);
         if !self.on.load(Ordering::Relaxed) {
             return call(&self.inner, out);
         }
@@ -357,6 +359,7 @@ impl<D: Device> Device for Traced<D> {
         logits: &Tensor<Self::Buffer>,
         sampling: Sampling,
     ) -> Result<()> {
+        let _span = spans::verb("guide_and_sample");
         if !self.on.load(Ordering::Relaxed) {
             return self.inner.guide_and_sample(masked, logits, sampling);
         }
@@ -365,6 +368,7 @@ impl<D: Device> Device for Traced<D> {
     }
 
     fn remask(&self, masked: &mut Masked<Self::Buffer>, remask: Remask) -> Result<()> {
+        let _span = spans::verb("remask");
         if !self.on.load(Ordering::Relaxed) {
             return self.inner.remask(masked, remask);
         }

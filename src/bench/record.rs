@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stats::{Summary, summary};
 use crate::error::{Error, Result};
+use crate::files::write_whole;
 
 /// The schema of the files, and its version.
 pub const SCHEMA: &str = "muse-bench 1";
@@ -298,16 +299,4 @@ impl Record {
         let json = serde_json::to_string_pretty(records).expect("records are JSON");
         write_whole(path.as_ref(), &(json + "\n"))
     }
-}
-
-/// Writes a file beside its place and moves it there.
-pub fn write_whole(path: &Path, text: &str) -> Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = Path::new(&partial);
-    let written = std::fs::write(partial, text).and_then(|()| std::fs::rename(partial, path));
-    written.map_err(|error| {
-        let _ = std::fs::remove_file(partial);
-        Error::io(path, "writing")(error)
-    })
 }

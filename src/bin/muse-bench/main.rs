@@ -10,19 +10,12 @@ mod tables;
 use std::process::ExitCode;
 
 use clap::Parser;
+use muse::Result;
+use muse::spans::Recording;
 use options::{Cli, Command};
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Step(arguments) => run::step(&arguments).map(|()| false),
-        Command::Image(arguments) => run::image(&arguments).map(|()| false),
-        Command::Ops(arguments) => run::ops(&arguments).map(|()| false),
-        Command::Roofline(arguments) => run::roofline(&arguments).map(|()| false),
-        Command::Sweep(arguments) => run::sweep(&arguments).map(|()| false),
-        Command::Compare(arguments) => compare::run(&arguments),
-        Command::Report(arguments) => report::run(&arguments).map(|()| false),
-    };
-    match result {
+    match run(Cli::parse()) {
         Ok(false) => ExitCode::SUCCESS,
         Ok(true) => ExitCode::from(1), // a regression
         Err(error) => {
@@ -30,4 +23,20 @@ fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Whether a regression was found.
+fn run(Cli { command, spans }: Cli) -> Result<bool> {
+    let recording = spans.as_deref().map(Recording::start).transpose()?;
+    let regression = match command {
+        Command::Step(arguments) => run::step(&arguments).map(|()| false),
+        Command::Image(arguments) => run::image(&arguments).map(|()| false),
+        Command::Ops(arguments) => run::ops(&arguments).map(|()| false),
+        Command::Roofline(arguments) => run::roofline(&arguments).map(|()| false),
+        Command::Sweep(arguments) => run::sweep(&arguments).map(|()| false),
+        Command::Compare(arguments) => compare::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments).map(|()| false),
+    }?;
+    recording.map_or(Ok(()), Recording::finish)?;
+    Ok(regression)
 }

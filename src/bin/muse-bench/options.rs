@@ -16,6 +16,10 @@ use muse::{DeviceChoice, Precision};
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+    /// Write stages, decode steps and verbs with their times to this file, for ui.perfetto.dev or chrome://tracing
+    /// (needs a build with --features spans; docs/profiling.md)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub spans: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]

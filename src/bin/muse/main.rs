@@ -12,11 +12,24 @@ mod tune;
 use std::process::ExitCode;
 
 use clap::Parser;
+use muse::Result;
+use muse::spans::Recording;
 
 use options::{Cli, Command};
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("muse: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(Cli { command, spans }: Cli) -> Result<()> {
+    let recording = spans.as_deref().map(Recording::start).transpose()?;
+    match command {
         Command::Generate(arguments) => generate::run(arguments),
         Command::Inpaint(arguments) => edit::inpaint(arguments),
         Command::Outpaint(arguments) => edit::outpaint(arguments),
@@ -28,12 +41,6 @@ fn main() -> ExitCode {
         Command::Check(arguments) => inspect::check(arguments),
         Command::Selftest(arguments) => selftest::run(arguments),
         Command::Tune(arguments) => tune::run(arguments),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("muse: {error}");
-            ExitCode::from(error.exit_code())
-        }
-    }
+    }?;
+    recording.map_or(Ok(()), Recording::finish)
 }

@@ -17,6 +17,10 @@ pub use edits::{EditArgs, InpaintArgs, InterpolateArgs, OutpaintArgs, SeamArgs, 
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
+    /// Write stages, decode steps and verbs with their times to this file, for ui.perfetto.dev or chrome://tracing
+    /// (needs a build with --features spans; docs/profiling.md)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub spans: Option<PathBuf>,
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 2 an option or prompt that cannot be used, 3 a model \
