@@ -123,10 +123,12 @@ fn conv(criterion: &mut Criterion, device: &Cpu, name: &str) {
         (Conv::Down, 64, 32, 32),
     ] {
         let x = device.upload(&values(side * side * from), [1, side, side, from]).unwrap();
-        let weight = matrix(device, to, from, 9);
+        let weight = matrix(device, to, from, geometry.taps());
         let out = geometry.output(side);
         let mut y = device.zeros(DType::F32, [1, out, out, to]).unwrap();
-        group.throughput(Throughput::Elements((2 * out * out * to * from * 9) as u64));
+        group.throughput(Throughput::Elements(
+            (2 * out * out * to * from * geometry.taps_of_pixel()) as u64,
+        ));
         group.bench_function(format!("{geometry:?} {side}x{side} {from}-{to}"), |b| {
             b.iter(|| ops::conv2d(device, &mut y, &x, &weight, geometry, None).unwrap());
         });

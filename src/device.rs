@@ -13,12 +13,14 @@
 
 mod attention;
 mod norm;
+mod phases;
 
 use crate::error::Result;
 pub use crate::tensor::Element;
 use crate::tensor::{DType, Floats, Matrix, Shape, Tensor};
 pub use attention::{Attention, Heads};
 pub use norm::{Depthwise, Modulation, Norm, NormKind, Normalize};
+pub use phases::{PHASE_TAPS, PHASES};
 
 /// Weights of a linear layer or a convolution as they lie in host memory, before packing.
 pub struct HostMatrix<'a> {
@@ -90,14 +92,24 @@ pub enum Conv {
     Same,
     /// 3×3, stride 2, zero padding 1 at the right and bottom only: half size.
     Down,
-    /// Nearest-neighbour ×2, then 3×3 with zero padding 1: double size.
+    /// Nearest-neighbour ×2, then 3×3 with zero padding 1: double size. Only 2×2 different pixels lie below a filter,
+    /// which ones depends on whether row and column are even: the weights are [phases](HostMatrix::phases).
     Up,
 }
 
 impl Conv {
-    /// Filter taps.
+    /// Taps of the weights.
     pub fn taps(self) -> usize {
-        if self == Conv::Point { 1 } else { 9 }
+        match self {
+            Conv::Point => 1,
+            Conv::Same | Conv::Down => 9,
+            Conv::Up => PHASES * PHASE_TAPS,
+        }
+    }
+
+    /// Taps that one output pixel takes.
+    pub fn taps_of_pixel(self) -> usize {
+        if self == Conv::Up { PHASE_TAPS } else { self.taps() }
     }
 
     /// Output height or width for an input height or width.

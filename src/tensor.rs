@@ -284,7 +284,7 @@ pub struct Matrix<M> {
     pub rows: usize,
     /// Input features (input channels of one tap).
     pub cols: usize,
-    /// Filter taps: 1 for a linear layer, `k*k` for a `k`×`k` convolution.
+    /// Filter taps: 1 for a linear layer, `k*k` for a `k`×`k` convolution, those of all phases for one that doubles.
     pub taps: usize,
     /// Stored element type.
     pub dtype: DType,

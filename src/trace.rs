@@ -126,9 +126,9 @@ struct Work {
 }
 
 impl Work {
-    /// `rows` outputs of a weight matrix, all taps.
-    fn matrix<M>(rows: usize, weight: &Matrix<M>) -> Self {
-        let products = rows * weight.rows * weight.cols * weight.taps;
+    /// `rows` outputs of a weight matrix of which each takes `taps` taps.
+    fn matrix<M>(rows: usize, weight: &Matrix<M>, taps: usize) -> Self {
+        let products = rows * weight.rows * weight.cols * taps;
         Work { flops: 2 * products as u64, bytes: weight.bytes() as u64 }
     }
 
@@ -246,7 +246,7 @@ impl<D: Device> Device for Traced<D> {
         weight: &Matrix<Self::Packed>,
         activation: Activation,
     ) -> Result<()> {
-        let work = Work::matrix(x.shape().rows(), weight);
+        let work = Work::matrix(x.shape().rows(), weight, 1);
         self.run("linear", out, &[x], work, |d, out| d.linear(out, x, weight, activation))
     }
 
@@ -256,7 +256,7 @@ impl<D: Device> Device for Traced<D> {
         x: &Tensor<Self::Buffer>,
         weight: &Matrix<Self::Packed>,
     ) -> Result<()> {
-        let work = Work::matrix(x.shape().rows(), weight);
+        let work = Work::matrix(x.shape().rows(), weight, 1);
         self.run("linear_add", residual, &[x], work, |d, out| d.linear_add(out, x, weight))
     }
 
@@ -268,7 +268,7 @@ impl<D: Device> Device for Traced<D> {
         weight: &Matrix<Self::Packed>,
         norm: Normalize<'_, Self::Buffer>,
     ) -> Result<()> {
-        let mut work = Work::matrix(x.shape().rows(), weight);
+        let mut work = Work::matrix(x.shape().rows(), weight, 1);
         work.bytes += 2 * residual.bytes() as u64; // read and written
         self.run("linear_add_norm", out, &[x], work, |d, out| {
             d.linear_add_norm(residual, out, x, weight, norm)
@@ -298,7 +298,7 @@ impl<D: Device> Device for Traced<D> {
         [k, v]: [Heads<'_, Self::Buffer>; 2],
         sizes: Attention,
     ) -> Result<()> {
-        let mut work = Work::matrix(x.shape().rows(), weight);
+        let mut work = Work::matrix(x.shape().rows(), weight, 1);
         work.flops += Work::attention(sizes).flops;
         self.run("project_and_attend", out, &[x, k.tensor], work, |d, out| {
             d.project_and_attend(out, queries, x, weight, [k, v], sizes)
@@ -334,7 +334,7 @@ impl<D: Device> Device for Traced<D> {
         geometry: Conv,
         residual: Option<&Tensor<Self::Buffer>>,
     ) -> Result<()> {
-        let work = Work::matrix(out.shape().rows(), weight);
+        let work = Work::matrix(out.shape().rows(), weight, geometry.taps_of_pixel());
         let inputs: Vec<_> = std::iter::once(x).chain(residual).collect();
         self.run("conv2d", out, &inputs, work, |d, out| {
             d.conv2d(out, x, weight, geometry, residual)

@@ -298,7 +298,9 @@ fn conv_of_parts<D: Device>(
     [to, from]: [usize; 2],
     geometry: Conv,
 ) -> Result<Matrix<D::Packed>> {
-    ops::pack(device, filters(w, name, [to, from], geometry)?.of_parts())
+    let filters = filters(w, name, [to, from], geometry)?;
+    let filters = if geometry == Conv::Up { filters.phases() } else { filters };
+    ops::pack(device, filters.of_parts())
 }
 
 fn filters<'w>(

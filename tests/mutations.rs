@@ -161,10 +161,10 @@ const MUTATIONS: &[Mutation] = &[
     ),
     mutation("select: rank off by one", SELECT, "rank <= through)", "rank < through)"),
     mutation(
-        "conv2d: the border of an upsampled image is not zero",
+        "conv2d: odd rows of an upsampled image read what even ones do",
         ["conv.cu", "conv", "conv2d"],
-        "(oy + ky - 1) >> shift",
-        "(oy + ky - 1) / (1 + static_cast<int>(shift))",
+        "tap / 2 + blockIdx.z / 2",
+        "tap / 2",
     ),
     mutation(
         "group_norm_silu: the count of arrived blocks is not reset",

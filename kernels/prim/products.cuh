@@ -32,6 +32,7 @@ struct MatrixRows {
     __device__ __forceinline__ const bf16* at(unsigned int row, unsigned int) const {
         return x + static_cast<size_t>(row) * k;
     }
+    __device__ __forceinline__ unsigned int stored() const { return taps; }
 };
 
 // Where a tile lies: rows row0 .. of m, columns column0 .. of n, and which of `parts` equal parts of k.
@@ -40,7 +41,7 @@ struct Place {
 };
 
 // sums = this warp's WM rows and WN columns of a tile [BM, BN], f32, in ascending k, 16 at a time.
-//   rows     k; taps; where ONE_TAP: x, the first of k bf16 of row 0, other rows after it; else at(row, tap):
+//   rows     k; taps, those of stored() in a row of w that it begins with; where ONE_TAP: x, the first of k bf16 of row 0, other rows after it; else at(row, tap):
 //            the first of k bf16, or null for zeros
 //   w        [n, taps, kp] bf16, kp = k rounded up to 8, zeros there; no launch writes it
 //   memory   [STAGES, BM + BN, 128] bytes in shared memory, aligned to 128; free for others when this returns
@@ -66,8 +67,9 @@ __device__ __forceinline__ void products(float (&sums)[WM / 16][WN / 8][4], unsi
     static_assert(LINES % 8 == 0 && BM % LINES == 0 && BN % LINES == 0, "rows of a thread");
     const unsigned int piece = threadIdx.x % 8, line = threadIdx.x / 8;
     const unsigned int base = shared_address(memory), to = base + swizzled(line, piece);
-    const bf16* from_w = w + (static_cast<size_t>(column0 + line) * pieces + piece) * 8;
-    const size_t lines_w = static_cast<size_t>(LINES) * pieces * 8;
+    const unsigned int pitch = per * rows.stored();
+    const bf16* from_w = w + (static_cast<size_t>(column0 + line) * pitch + piece) * 8;
+    const size_t lines_w = static_cast<size_t>(LINES) * pitch * 8;
     const auto load_w = [&](unsigned int step, unsigned int stage) {
         const bool there = (first + step) * 8 + piece < pieces;
 #pragma unroll

@@ -1,21 +1,21 @@
-//! `conv2d`: the product of [`super::gemm`] over image rows that are laid out as words, padded and (for `Up`)
-//! doubled in scratch, so that neighbouring outputs of a line are a constant stride apart for every
-//! tap. Nothing the size of `im2col` is ever built.
+//! `conv2d`: the product of [`super::gemm`] over image rows that are laid out as words and padded in scratch, so that
+//! neighbouring outputs of a line (of a phase, for `Up`) are a constant stride apart for every tap. Nothing the size
+//! of `im2col`, or of a doubled image, is ever built.
 
 use super::Cpu;
 use super::float::Float;
-use super::gemm::{Block, Product, part, square_grid};
+use super::gemm::{Block, Place, Product, part, square_grid};
 use super::memory::{Buffer, scratch};
 use super::pack::Packed;
 use super::simd::{Kernel, Lanes};
-use crate::device::{Activation, Conv};
+use crate::device::{Activation, Conv, PHASES};
 use crate::tensor::{DType, Matrix, Tensor};
 use half::bf16;
 use std::ops::Range;
 
 /// Words of image rows at a time: half of a 2 MiB L2 cache.
 const BLOCK: usize = 1 << 18;
-/// Most output lines of a block.
+/// Most lines of a block.
 const LINES: usize = 16;
 
 /// [`crate::device::Device::conv2d`].
@@ -28,7 +28,10 @@ pub(super) fn conv2d(
     residual: Option<&Tensor<Buffer>>,
 ) {
     let rows = out.shape().rows();
-    let (height, width) = (out.dim(1), out.dim(2));
+    let plane = match geometry {
+        Conv::Up => (x.dim(1), x.dim(2)),
+        _ => (out.dim(1), out.dim(2)),
+    };
     let product = Product {
         weight: &weight.packed,
         out: out.view_mut(),
@@ -39,14 +42,13 @@ pub(super) fn conv2d(
     if geometry == Conv::Point {
         return super::linear::multiply(cpu, product, x, rows);
     }
-    let size = (height, width);
     match x.dtype() {
-        DType::F32 => multiply::<f32>(cpu, product, (x, x.slice()), geometry, size),
-        _ => multiply::<bf16>(cpu, product, (x, x.slice()), geometry, size),
+        DType::F32 => multiply::<f32>(cpu, product, (x, x.slice()), geometry, plane),
+        _ => multiply::<bf16>(cpu, product, (x, x.slice()), geometry, plane),
     }
 }
 
-/// All output lines, cut into a grid of tasks.
+/// All lines, cut into a grid of tasks.
 fn multiply<T: Float>(
     cpu: &Cpu,
     product: Product<'_>,
@@ -61,7 +63,7 @@ fn multiply<T: Float>(
         channels: x.dim(3),
         words: T::words(x.dim(3), cpu.level.pairs()),
         geometry,
-        out: (height, width),
+        plane: (height, width),
     };
     let lines = x.dim(0) * height;
     let panels = product.weight.panels();
@@ -90,35 +92,54 @@ struct Image<'a, T> {
     channels: usize,
     words: usize, // of a pixel in scratch
     geometry: Conv,
-    out: (usize, usize),
+    plane: (usize, usize), // height and width of the output, or of one of its phases
 }
 
 impl<T: Float> Image<'_, T> {
-    /// Pixels of a padded (and doubled) row.
+    /// Pixels of a padded row.
     fn padded(&self) -> usize {
         match self.geometry {
             Conv::Down => self.size.1 + 1,
-            Conv::Up => 2 * self.size.1 + 2,
             _ => self.size.1 + 2,
         }
     }
 
-    /// The input row that output line `y` reads through filter row `ky`; outside the image: zeros.
+    /// The input row that line `y` reads through row `ky` of three; outside the image: zeros.
     #[inline(always)]
     fn source(&self, y: usize, ky: usize) -> isize {
         let (y, ky) = (y as isize, ky as isize);
         match self.geometry {
             Conv::Down => 2 * y + ky,
-            Conv::Up => (y + ky - 1) >> 1,
             _ => y + ky - 1,
         }
     }
 
-    /// Most input rows that `lines` neighbouring output lines read.
+    /// Row and column of three through which a phase's tap reads.
+    #[inline(always)]
+    fn tap(&self, phase: usize, tap: usize) -> (usize, usize) {
+        match self.geometry {
+            Conv::Up => (phase / 2 + tap / 2, phase % 2 + tap % 2),
+            _ => (tap / 3, tap % 3),
+        }
+    }
+
+    /// Where the outputs of line `y` of an image, and of those after it, go.
+    #[inline(always)]
+    fn place(&self, image: usize, y: usize, phase: usize) -> Place {
+        let (height, width) = self.plane;
+        match self.geometry {
+            Conv::Up => {
+                let line = 2 * (image * height + y) + phase / 2;
+                Place { row: line * 2 * width + phase % 2, step: 2, line: 4 * width }
+            }
+            _ => Place { row: (image * height + y) * width, step: 1, line: width },
+        }
+    }
+
+    /// Input rows that `lines` neighbouring lines read.
     fn sources(&self, lines: usize) -> usize {
         match self.geometry {
             Conv::Down => 2 * lines + 1,
-            Conv::Up => lines / 2 + 2,
             _ => lines + 2,
         }
     }
@@ -133,13 +154,7 @@ impl<T: Float> Image<'_, T> {
         let pixels = &self.x[(image * height + y as usize) * width * c..][..width * c];
         let left = if self.geometry == Conv::Down { 0 } else { words };
         row[..left].fill(0.0);
-        if self.geometry == Conv::Up {
-            for (x, pixel) in pixels.chunks_exact(c).enumerate() {
-                T::arrange(l, pixel, &mut row[left + 2 * x * words..]);
-                T::arrange(l, pixel, &mut row[left + (2 * x + 1) * words..]);
-            }
-            row[left + 2 * width * words..].fill(0.0);
-        } else if c.is_multiple_of(2) {
+        if c.is_multiple_of(2) {
             T::arrange(l, pixels, &mut row[left..]); // no pixel ends within a pair
             row[left + width * words..].fill(0.0);
         } else {
@@ -151,7 +166,7 @@ impl<T: Float> Image<'_, T> {
     }
 }
 
-/// Some output lines by some panels.
+/// Some lines by some panels.
 struct Task<'a, T> {
     image: Image<'a, T>,
     product: Product<'a>,
@@ -168,7 +183,7 @@ impl<T: Float> Kernel for Task<'_, T> {
     #[inline(always)]
     fn run<L: Lanes>(self, l: L) {
         let Task { image, product, lines, panels, block, a, memory } = self;
-        let (height, width) = image.out;
+        let (height, width) = image.plane;
         let (words, row) = (image.words, image.padded() * image.words);
         let stride = if image.geometry == Conv::Down { 2 * words } else { words };
         let mut first = lines.start;
@@ -180,16 +195,24 @@ impl<T: Float> Kernel for Task<'_, T> {
                 let at = (source - low) as usize * row;
                 image.fill(l, index, source, &mut a[at..at + row]);
             }
-            let mut starts = [std::ptr::null(); LINES * 9];
-            for (i, start) in starts[..count * 9].iter_mut().enumerate() {
-                let (line, tap) = (i / 9, i % 9);
-                let source = (image.source(y + line, tap / 3) - low) as usize;
-                *start = a[source * row + tap % 3 * words..].as_ptr();
+            let taps = image.geometry.taps_of_pixel();
+            for phase in 0..if image.geometry == Conv::Up { PHASES } else { 1 } {
+                let mut starts = [std::ptr::null(); LINES * 9];
+                for (i, start) in starts[..count * taps].iter_mut().enumerate() {
+                    let (ky, kx) = image.tap(phase, i % taps);
+                    let source = (image.source(y + i / taps, ky) - low) as usize;
+                    *start = a[source * row + kx * words..].as_ptr();
+                }
+                let block = Block {
+                    starts: &starts[..count * taps],
+                    stride,
+                    width,
+                    place: image.place(index, y, phase),
+                    taps: phase * taps..(phase + 1) * taps,
+                };
+                // SAFETY: `a` holds every padded row; tasks share no line and panel.
+                unsafe { product.block::<L, T>(l, block, panels.clone(), memory) };
             }
-            let starts = &starts[..count * 9];
-            let block = Block { starts, stride, width, row: (index * height + y) * width };
-            // SAFETY: `a` holds every padded row; tasks share no line and panel.
-            unsafe { product.block::<L, T>(l, block, panels.clone(), memory) };
             first += count;
         }
     }

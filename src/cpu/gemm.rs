@@ -38,7 +38,7 @@ pub(super) struct Product<'a> {
 }
 
 /// Rows of A, as words: `lines` of `width` rows each.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Block<'a> {
     /// `[lines, taps]`: each line's first row.
     pub(super) starts: &'a [*const f32],
@@ -46,8 +46,21 @@ pub(super) struct Block<'a> {
     pub(super) stride: usize,
     /// Rows of a line.
     pub(super) width: usize,
-    /// Output row of the first line's first row; the others follow.
+    /// Where the rows of the output lie.
+    pub(super) place: Place,
+    /// The weights' taps that `starts` are of.
+    pub(super) taps: Range<usize>,
+}
+
+/// Rows of an output.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// The first line's first row.
     pub(super) row: usize,
+    /// From one row of a line to the next.
+    pub(super) step: usize,
+    /// From one line's first row to the next one's.
+    pub(super) line: usize,
 }
 
 impl Product<'_> {
@@ -82,14 +95,15 @@ impl Product<'_> {
         panels: Range<usize>,
         scratch: &mut [f32],
     ) {
-        let Packed { taps, k, words, .. } = *self.weight;
+        let Packed { k, words, .. } = *self.weight;
+        let taps = a.taps.len();
         let lines = a.starts.len() / taps;
         let rows = lines * a.width;
         let (sums, w) = scratch.split_at_mut(rows * PANEL);
         let (step, length) = self.slice();
         for panel in panels {
             let width = self.weight.width(panel);
-            let weights = self.weight.panels_from(panel);
+            let weights = &self.weight.panels_from(panel)[a.taps.start * words * width..];
             for tap in (0..taps).step_by(step) {
                 for i in (0..k).step_by(length) {
                     let (taps_here, length) = (step.min(taps - tap), length.min(k - i));
@@ -119,12 +133,15 @@ impl Product<'_> {
                     }
                 }
             }
-            // SAFETY: the caller's.
-            unsafe { self.finish(l, sums, (a.row, rows), panel) };
+            let Place { row, step, line } = a.place;
+            for (i, sums) in sums.chunks_exact(a.width * PANEL).enumerate() {
+                // SAFETY: the caller's.
+                unsafe { self.finish(l, sums, (row + i * line, a.width, step), panel) };
+            }
         }
     }
 
-    /// Bias, activation, residual and store.
+    /// Bias, activation, residual and store of `rows` rows, `step` apart in the output.
     ///
     /// # Safety
     /// As [`Product::block`].
@@ -133,7 +150,7 @@ impl Product<'_> {
         &self,
         l: L,
         sums: &[f32],
-        (row, rows): (usize, usize),
+        (row, rows, step): (usize, usize, usize),
         panel: usize,
     ) {
         if self.activation == Activation::Geglu {
@@ -148,7 +165,7 @@ impl Product<'_> {
                 let bias = self.weight.bias().map(|bias| bias.as_ptr().add(column));
                 let bias = bias.map_or(l.splat(0.0), |bias| l.load(bias));
                 for r in 0..rows {
-                    let index = (row + r) * n + column;
+                    let index = (row + r * step) * n + column;
                     let y = l.add(l.load(sums.as_ptr().add(r * PANEL + c)), bias);
                     let mut y = math::activate(l, self.activation, y);
                     if let Some(residual) = self.residual {

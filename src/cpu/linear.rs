@@ -2,7 +2,7 @@
 
 use super::Cpu;
 use super::float::Float;
-use super::gemm::{Block, Product, grid, part};
+use super::gemm::{Block, Place, Product, grid, part};
 use super::memory::{Buffer, scratch};
 use super::pack::Packed;
 use super::simd::{Kernel, LANES, Lanes};
@@ -101,7 +101,8 @@ impl<T: Float> Kernel for Task<'_, T> {
             for (x, a) in x[row * k..(row + width) * k].chunks_exact(k).zip(a.chunks_mut(stride)) {
                 T::arrange(l, x, a);
             }
-            let block = Block { starts: &[a.as_ptr()], stride, width, row };
+            let place = Place { row, step: 1, line: width };
+            let block = Block { starts: &[a.as_ptr()], stride, width, place, taps: 0..1 };
             // SAFETY: `a` holds these rows; tasks share no row and panel.
             unsafe { product.block::<L, T>(l, block, panels.clone(), memory) };
         }

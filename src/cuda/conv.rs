@@ -9,7 +9,7 @@ use super::launch::*;
 use super::linear::{TILES, Tile};
 use super::pack::Packed;
 use super::plan::Plan;
-use crate::device::Conv;
+use crate::device::{Conv, PHASES};
 use crate::error::Result;
 use crate::tensor::{DType, Matrix, Tensor};
 
@@ -45,7 +45,8 @@ impl Kernels {
         geometry: Conv,
         residual: Option<&Tensor<Buffer>>,
     ) -> Launch {
-        let (m, n) = (out.shape().rows(), weight.rows);
+        let phases = if geometry == Conv::Up { PHASES } else { 1 };
+        let (m, n) = (out.shape().rows() / phases, weight.rows);
         let tile = plan.index();
         let kind = match geometry {
             Conv::Point => 0,
@@ -62,12 +63,13 @@ impl Kernels {
             m as u32,
             n as u32,
             weight.cols as u32,
-            weight.taps as u32,
+            geometry.taps_of_pixel() as u32,
             kind,
             x.dim(1) as u32,
             x.dim(2) as u32,
         );
         let kernel = &self.conv[usize::from(out.dtype() == DType::BF16)][tile];
-        kernel.on(TILES[tile].grid(m, n), GEMM_THREADS, TILES[tile].shared(), arguments)
+        let [x, y, _] = TILES[tile].grid(m, n);
+        kernel.on([x, y, phases as u32], GEMM_THREADS, TILES[tile].shared(), arguments)
     }
 }

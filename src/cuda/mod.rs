@@ -411,7 +411,8 @@ impl Device for Cuda {
         geometry: Conv,
         residual: Option<&Tensor<Buffer>>,
     ) -> Result<()> {
-        let sizes = [out.shape().rows(), weight.rows, weight.taps * weight.cols];
+        let terms = geometry.taps_of_pixel() * weight.cols;
+        let sizes = [out.shape().rows(), weight.rows, terms];
         self.planned(Problem::product(Choosing::Conv2d, sizes, out.dtype()), |plan| {
             self.submit(self.conv.conv2d(plan, out, x, weight, geometry, residual))
         })

@@ -3,7 +3,7 @@
 use super::Sums;
 use super::judge::*;
 use super::linear::tensor_core_sum;
-use crate::device::{Conv, Device, HostMatrix};
+use crate::device::{Conv, Device, HostMatrix, PHASE_TAPS};
 use crate::ops;
 use crate::tensor::DType;
 use half::bf16;
@@ -111,24 +111,25 @@ pub(super) fn conv2d<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
             let (pixel, j) = (i / n, i % n);
             let (image, oy, ox) = (pixel / columns / rows, pixel / columns % rows, pixel % columns);
             let (mut exact, mut row, mut column) = (0.0f64, Vec::new(), Vec::new());
-            for tap in 0..taps {
-                let (ky, kx) = ((tap / 3) as isize, (tap % 3) as isize);
-                let (oy, ox) = (oy as isize, ox as isize);
-                let (h, w_) = (height as isize, width as isize);
+            let (oy, ox) = (oy as isize, ox as isize);
+            let (h, w_) = (height as isize, width as isize);
+            let first = match geometry {
+                Conv::Up => PHASE_TAPS as isize * (2 * (oy % 2) + ox % 2),
+                _ => 0,
+            };
+            for tap in first..first + geometry.taps_of_pixel() as isize {
+                let (ky, kx) = (tap / 3, tap % 3);
                 let (y, x_) = match geometry {
                     Conv::Point => (oy, ox),
                     Conv::Same => (oy + ky - 1, ox + kx - 1),
                     Conv::Down => (2 * oy + ky, 2 * ox + kx),
+                    // Of the two source rows one is the pixel's own.
                     Conv::Up => {
-                        // A pixel of the doubled image, padded there.
-                        let (y, x) = (oy + ky - 1, ox + kx - 1);
-                        if y < 0 || x < 0 || y >= 2 * h || x >= 2 * w_ {
-                            (-1, -1)
-                        } else {
-                            (y / 2, x / 2)
-                        }
+                        let (ky, kx) = (tap / 2 % 2, tap % 2);
+                        (oy / 2 + oy % 2 + ky - 1, ox / 2 + ox % 2 + kx - 1)
                     }
                 };
+                let tap = tap as usize;
                 if y < 0 || x_ < 0 || y >= h || x_ >= w_ {
                     continue;
                 }
