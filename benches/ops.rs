@@ -30,6 +30,16 @@ fn packed(
     ops::pack(device, HostMatrix { weight, bias, rows, cols, taps }).unwrap()
 }
 
+fn packed_int8(
+    device: &Cpu,
+    weight: Floats<'_>,
+    rows: usize,
+    cols: usize,
+) -> Matrix<<Cpu as Device>::Packed> {
+    let bias = Some(vec![0.5; rows]);
+    ops::pack_int8(device, HostMatrix { weight, bias, rows, cols, taps: 1 }).unwrap()
+}
+
 fn linear(criterion: &mut Criterion, device: &Cpu, name: &str) {
     let mut group = criterion.benchmark_group(format!("linear/{name}"));
     for m in [64, 128, 512] {
@@ -53,16 +63,16 @@ fn linear(criterion: &mut Criterion, device: &Cpu, name: &str) {
     });
 }
 
-/// aMUSEd's products and its VQ model's convolutions at 256 px, in either precision.
+/// aMUSEd's products and its VQ model's convolutions at 256 px, in every precision.
 fn large(criterion: &mut Criterion, device: &Cpu, name: &str) {
     let mut group = criterion.benchmark_group(format!("large/{name}"));
     group.sample_size(20);
-    for of in [Precision::F32, Precision::Bf16] {
+    for of in [Precision::F32, Precision::Bf16, Precision::Int8] {
         let dtype = of.activations();
         let floats = |n: usize| -> Floats<'static> {
             match of {
                 Precision::F32 => values(n).into_iter().map(f32::from).collect::<Vec<_>>().into(),
-                Precision::Bf16 => values(n).into(),
+                Precision::Bf16 | Precision::Int8 => values(n).into(),
             }
         };
         let tensor = |shape: Shape| match floats(shape.elements()) {
@@ -72,12 +82,18 @@ fn large(criterion: &mut Criterion, device: &Cpu, name: &str) {
         let m = 512;
         for (n, k) in [(1024, 1024), (3072, 1024), (5632, 1024), (1024, 2816), (8192, 1024)] {
             let x = tensor([m, k].into());
-            let weight = packed(device, floats(n * k), n, k, 1);
+            let weight = match of {
+                Precision::Int8 => packed_int8(device, floats(n * k), n, k),
+                _ => packed(device, floats(n * k), n, k, 1),
+            };
             let mut y = device.zeros(dtype, [m, n]).unwrap();
             group.throughput(Throughput::Elements(2 * (m * n * k) as u64));
             group.bench_function(format!("{of} {m}x{n}x{k}"), |b| {
                 b.iter(|| ops::linear(device, &mut y, &x, &weight, Activation::None).unwrap());
             });
+        }
+        if of == Precision::Int8 {
+            continue; // convolutions are not of int8
         }
         for (side, from, to) in [(32, 512, 512), (64, 256, 256), (128, 128, 128)] {
             let x = tensor([1, side, side, from].into());

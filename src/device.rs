@@ -6,7 +6,8 @@
 //! stream**; or f32 throughout. Only the order of a sum may differ.
 //!
 //! Where a verb's line says *float*, it is one dtype for all operands that it says so of, that of the
-//! weights: bf16, or f32 on devices that have it ([`Device::supports`]).
+//! weights: bf16, or f32 on devices that have it ([`Device::supports`]). Weights of int8
+//! ([`Device::pack_int8`]) take bf16 inputs.
 //!
 //! A fusion enters the trait as a provided method whose body composes existing verbs; a backend
 //! overrides it, and the default stays the override's reference.
@@ -15,7 +16,7 @@ mod attention;
 mod norm;
 mod phases;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 pub use crate::tensor::Element;
 use crate::tensor::{DType, Floats, Matrix, Shape, Tensor};
 pub use attention::{Attention, Heads};
@@ -219,6 +220,20 @@ pub trait Device: Send + Sync {
 
     /// Lays a weight matrix out for [`Device::linear`] and [`Device::conv2d`].
     fn pack(&self, weight: HostMatrix<'_>) -> Result<Self::Packed>;
+
+    /// Rounds a weight matrix (one tap) to int8 and lays it out for products of int8: `linear`, `linear_add` and
+    /// what is composed of them, of bf16 inputs. Rows of both operands are *quantised*: of the largest magnitude a
+    /// in a row, the scale is `a/127`, and an element x becomes the integer nearest to `x·(127/a)`, ties to even,
+    /// both quotients rounded to f32. Where `a < 2⁻¹¹⁹` all are zero; a row of x that is not finite gives NaN. Sums
+    /// of integers are exact and rounded to f32; then `·` the scale of x's row, `·` that of the weight's, and the
+    /// rest is the verb's, all in f32. So all devices give the same bits before the activation.
+    ///
+    /// # Errors
+    /// [`Error::Device`] on a device without [`DType::I8`] ([`Device::supports`]).
+    fn pack_int8(&self, _: HostMatrix<'_>) -> Result<Self::Packed> {
+        let problem = "no products of int8 on this device; compute in bf16".into();
+        Err(Error::Device { device: self.describe(), problem })
+    }
 
     /// `out[r] = table[ids[r mod n]] + add[r mod n]`, rows repeated for every sequence of a batch.
     /// out f32|bf16 `[b*n, d]`, ids u32 `[n]` (each `< v`), table f32|bf16 `[v, d]`, add f32 `[n, d]`.

@@ -70,7 +70,7 @@ impl DeviceChoice {
 pub struct EngineOptions {
     /// Where it runs.
     pub device: DeviceChoice,
-    /// What it computes in. [`Precision::F32`] is the processor's alone.
+    /// What it computes in. [`Precision::F32`] and [`Precision::Int8`] are the processor's alone.
     pub dtype: Precision,
     /// Threads of the CPU backend; `None` takes all cores. Results do not depend on it.
     pub threads: Option<usize>,
@@ -194,11 +194,11 @@ impl Engine {
         let _span = spans::stage("load");
         let EngineOptions { device, dtype, threads, plans } = options;
         let (gpu, reason) = match device {
-            DeviceChoice::Cuda(_) if !Cuda::supports(dtype.activations()) => {
+            DeviceChoice::Cuda(_) if !Cuda::supports(dtype.products()) => {
                 let found = format!("{dtype} on {device}");
                 return Err(Error::option("dtype", found, "bf16, or the device cpu"));
             }
-            DeviceChoice::Auto if !Cuda::supports(dtype.activations()) => {
+            DeviceChoice::Auto if !Cuda::supports(dtype.products()) => {
                 (None, Some(format!("GPUs do not compute in {dtype}")))
             }
             _ => device.gpu()?,

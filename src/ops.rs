@@ -29,14 +29,31 @@ fn is_split<B>(out: &Tensor<B>, x: &Tensor<B>) -> bool {
 
 /// [`Device::pack`], with the sizes a verb will check beside it.
 pub fn pack<D: Device>(device: &D, weight: HostMatrix<'_>) -> Result<Matrix<D::Packed>> {
+    let dtype = weight.weight.dtype();
+    packed(weight, dtype, |weight| device.pack(weight))
+}
+
+/// [`Device::pack_int8`], with the same.
+pub fn pack_int8<D: Device>(device: &D, weight: HostMatrix<'_>) -> Result<Matrix<D::Packed>> {
+    /// Terms whose sum fits an i32, whatever they are.
+    const TERMS: usize = i32::MAX as usize / (127 * 127);
+    let HostMatrix { cols, taps, .. } = weight;
+    assert!(taps == 1 && cols <= TERMS, "pack_int8: {taps} taps of {cols}, one of {TERMS} at most");
+    packed(weight, DType::I8, |weight| device.pack_int8(weight))
+}
+
+fn packed<P>(
+    weight: HostMatrix<'_>,
+    dtype: DType,
+    pack: impl FnOnce(HostMatrix<'_>) -> Result<P>,
+) -> Result<Matrix<P>> {
     let HostMatrix { rows, cols, taps, .. } = weight;
     assert_eq!(weight.weight.len(), rows * taps * cols, "pack: weight of [{rows}, {taps}, {cols}]");
     let has_bias = weight.bias.as_ref().is_some_and(|bias| {
         assert_eq!(bias.len(), rows, "pack: bias of {rows} rows");
         true
     });
-    let dtype = weight.weight.dtype();
-    let packed = device.pack(weight)?;
+    let packed = pack(weight)?;
     Ok(Matrix { packed, rows, cols, taps, dtype, has_bias })
 }
 
@@ -139,7 +156,8 @@ pub fn activate<D: Device>(
 }
 
 fn check_linear<B, M>(out: &Tensor<B>, x: &Tensor<B>, weight: &Matrix<M>, activation: Activation) {
-    check!("linear", x.dtype() == weight.dtype && weight.taps == 1, x);
+    let of = if weight.dtype == DType::I8 { DType::BF16 } else { weight.dtype };
+    check!("linear", x.dtype() == of && weight.taps == 1, x);
     check!("linear", x.shape().last() == weight.cols, x, out);
     check!("linear", activation.rows(out.shape().last()) == weight.rows, x, out);
     check!("linear", out.shape().rows() == x.shape().rows(), x, out);

@@ -6,6 +6,7 @@ mod codebook;
 mod conv;
 mod embed;
 mod image;
+mod int8;
 pub mod judge;
 mod linear;
 mod norm;
@@ -68,6 +69,7 @@ pub fn verbs<D: Device>() -> Vec<Verb<D>> {
         Verb { name: "modulate", table: norm::modulate },
         Verb { name: "linear", table: linear::linear },
         Verb { name: "linear_activations", table: linear::linear_activations },
+        Verb { name: "linear_int8", table: int8::linear_int8 },
         Verb { name: "linear_add_norm", table: linear::linear_add_norm },
         Verb { name: "linear_add_norm_kinds", table: linear::linear_add_norm_kinds },
         Verb { name: "attention", table: attention::attention },

@@ -18,6 +18,9 @@ pub enum DType {
     U32,
     /// Pixels.
     U8,
+    /// Weights of products in [`Precision::Int8`], with a scale per row.
+    #[serde(rename = "int8")]
+    I8,
 }
 
 impl DType {
@@ -26,7 +29,7 @@ impl DType {
         match self {
             DType::F32 | DType::U32 => 4,
             DType::BF16 => 2,
-            DType::U8 => 1,
+            DType::U8 | DType::I8 => 1,
         }
     }
 }
@@ -38,6 +41,7 @@ impl fmt::Display for DType {
             DType::BF16 => "bf16",
             DType::U32 => "u32",
             DType::U8 => "u8",
+            DType::I8 => "int8",
         })
     }
 }
@@ -50,6 +54,9 @@ pub enum Precision {
     /// bf16 weights and activations, f32 sums.
     #[default]
     Bf16,
+    /// As bf16, but the transformers' layers that every decode step runs multiply int8: their weights are stored
+    /// so, and their inputs are quantised row by row ([`crate::device::Device::pack_int8`]).
+    Int8,
 }
 
 impl Precision {
@@ -57,7 +64,16 @@ impl Precision {
     pub fn activations(self) -> DType {
         match self {
             Precision::F32 => DType::F32,
+            Precision::Bf16 | Precision::Int8 => DType::BF16,
+        }
+    }
+
+    /// Dtype of the weights of the transformers' products in every decode step.
+    pub fn products(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
             Precision::Bf16 => DType::BF16,
+            Precision::Int8 => DType::I8,
         }
     }
 }
@@ -67,6 +83,7 @@ impl fmt::Display for Precision {
         f.write_str(match self {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
+            Precision::Int8 => "int8",
         })
     }
 }
@@ -78,7 +95,8 @@ impl std::str::FromStr for Precision {
         match text {
             "f32" => Ok(Precision::F32),
             "bf16" => Ok(Precision::Bf16),
-            _ => Err("expected bf16 or f32".into()),
+            "int8" => Ok(Precision::Int8),
+            _ => Err("expected bf16, f32 or int8".into()),
         }
     }
 }

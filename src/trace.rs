@@ -15,7 +15,7 @@ use crate::tensor::{DType, Matrix, Tensor};
 /// One call of a verb.
 #[derive(Clone, Debug)]
 pub struct Event {
-    /// Name of the verb.
+    /// Name of the verb, with `int8` after it where its weights are.
     pub verb: &'static str,
     /// Dtype and shape of the output, then of the inputs.
     pub operands: String,
@@ -125,6 +125,11 @@ struct Work {
     bytes: u64, // of packed weights
 }
 
+/// The name of a verb by the dtype of its weights: products of int8 have a ceiling of their own.
+fn named<M>(weight: &Matrix<M>, [float, int8]: [&'static str; 2]) -> &'static str {
+    if weight.dtype == DType::I8 { int8 } else { float }
+}
+
 impl Work {
     /// `rows` outputs of a weight matrix of which each takes `taps` taps.
     fn matrix<M>(rows: usize, weight: &Matrix<M>, taps: usize) -> Self {
@@ -190,6 +195,10 @@ impl<D: Device> Device for Traced<D> {
         self.inner.pack(weight)
     }
 
+    fn pack_int8(&self, weight: HostMatrix<'_>) -> Result<Self::Packed> {
+        self.inner.pack_int8(weight)
+    }
+
     fn embed(
         &self,
         out: &mut Tensor<Self::Buffer>,
@@ -247,7 +256,8 @@ impl<D: Device> Device for Traced<D> {
         activation: Activation,
     ) -> Result<()> {
         let work = Work::matrix(x.shape().rows(), weight, 1);
-        self.run("linear", out, &[x], work, |d, out| d.linear(out, x, weight, activation))
+        let verb = named(weight, ["linear", "linear int8"]);
+        self.run(verb, out, &[x], work, |d, out| d.linear(out, x, weight, activation))
     }
 
     fn linear_add(
@@ -257,7 +267,8 @@ impl<D: Device> Device for Traced<D> {
         weight: &Matrix<Self::Packed>,
     ) -> Result<()> {
         let work = Work::matrix(x.shape().rows(), weight, 1);
-        self.run("linear_add", residual, &[x], work, |d, out| d.linear_add(out, x, weight))
+        let verb = named(weight, ["linear_add", "linear_add int8"]);
+        self.run(verb, residual, &[x], work, |d, out| d.linear_add(out, x, weight))
     }
 
     fn linear_add_norm(
@@ -270,9 +281,8 @@ impl<D: Device> Device for Traced<D> {
     ) -> Result<()> {
         let mut work = Work::matrix(x.shape().rows(), weight, 1);
         work.bytes += 2 * residual.bytes() as u64; // read and written
-        self.run("linear_add_norm", out, &[x], work, |d, out| {
-            d.linear_add_norm(residual, out, x, weight, norm)
-        })
+        let verb = named(weight, ["linear_add_norm", "linear_add_norm int8"]);
+        self.run(verb, out, &[x], work, |d, out| d.linear_add_norm(residual, out, x, weight, norm))
     }
 
     fn attention(
@@ -300,7 +310,8 @@ impl<D: Device> Device for Traced<D> {
     ) -> Result<()> {
         let mut work = Work::matrix(x.shape().rows(), weight, 1);
         work.flops += Work::attention(sizes).flops;
-        self.run("project_and_attend", out, &[x, k.tensor], work, |d, out| {
+        let verb = named(weight, ["project_and_attend", "project_and_attend int8"]);
+        self.run(verb, out, &[x, k.tensor], work, |d, out| {
             d.project_and_attend(out, queries, x, weight, [k, v], sizes)
         })
     }

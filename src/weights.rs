@@ -192,6 +192,11 @@ impl Weights {
         self.precision.activations()
     }
 
+    /// Dtype of the transformers' products in every decode step.
+    pub fn products(&self) -> DType {
+        self.precision.products()
+    }
+
     /// The file, or the folder of the shards.
     pub fn path(&self) -> &Path {
         &self.path

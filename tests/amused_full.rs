@@ -33,6 +33,8 @@ fn stages_agree(model: &str, golden: &str, text: bool) {
         logits_agree(&device, &golden, &folder, "published.logits", mask, precision);
         vq_agrees(&device, &golden, &folder, precision);
     }
+    let mask = fixtures::mask_token(model);
+    logits_agree(&device, &golden, &folder, "published.logits", mask, Precision::Int8);
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn logits_agree_everywhere(model: &str) {
     let (_guard, folder) = made_up(model);
     let (name, mask) = (format!("{model}.logits"), fixtures::mask_token(model));
     let device = Cpu::new(None).unwrap();
-    for precision in BOTH {
+    for precision in BOTH.into_iter().chain([Precision::Int8]) {
         logits_agree(&device, &golden, &folder, &name, mask, precision);
     }
     logits_agree(gpu::cuda(), &golden, &folder, &name, mask, Precision::Bf16);

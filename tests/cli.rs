@@ -269,10 +269,13 @@ fn settings_that_cannot_be_used() {
     with("--seed", "-1", &["--seed"]);
     with("--size", "huge", &["--size"]);
     with("--device", "tpu", &["--device", "auto, cpu, cuda or cuda:N"]);
-    with("--dtype", "f16", &["--dtype", "bf16 or f32"]);
+    with("--dtype", "f16", &["--dtype", "bf16, f32 or int8"]);
     let f32_on_cuda = ["--device", "cuda", "--dtype", "f32"];
     let arguments = [&["generate", PROMPT, "-o", &out], &f32_on_cuda[..]].concat();
     fails(&arguments, 2, &["dtype", "f32 on cuda", "bf16, or the device cpu"]);
+    let int8_on_cuda = ["--device", "cuda", "--dtype", "int8"];
+    let arguments = [&["generate", PROMPT, "-o", &out], &int8_on_cuda[..]].concat();
+    fails(&arguments, 2, &["dtype", "int8 on cuda", "bf16, or the device cpu"]);
     // No machine has that many; most have no driver, and the message says either.
     fails(&["generate", PROMPT, "-o", &out, "--device", "cuda:99"], 5, &["cuda:99", "driver"]);
     assert!(!Path::new(&out).exists());

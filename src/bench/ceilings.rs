@@ -14,9 +14,9 @@ pub struct Ceilings;
 
 impl Ceilings {
     /// Of the processor, on all of the device's threads: products from registers, with the instructions that the
-    /// backend uses, and copies too large for its caches. There is no int8: the backend has none.
+    /// backend uses, and copies too large for its caches.
     pub fn cpu(device: &Cpu) -> Vec<Ceiling> {
-        let products = [DType::F32, DType::BF16].map(|dtype| Ceiling {
+        let products = [DType::F32, DType::BF16, DType::I8].map(|dtype| Ceiling {
             name: dtype.to_string(),
             rate: device.peak(dtype),
             how: format!("products from registers, {}, the best of 30", device.simd().name()),
@@ -91,9 +91,14 @@ pub struct Ridge {
 }
 
 impl Ridge {
-    /// Of a verb whose products are in `dtype`; `None` without that ceiling or copies'.
+    /// Of a verb of a model that computes in `dtype`; `None` without the ceiling of its products or of copies. Of a
+    /// model in int8 other products than those so named are of bf16.
     pub fn of(verb: &Verb, ceilings: &[Ceiling], dtype: &str) -> Option<Self> {
         let rate = |name: &str| ceilings.iter().find(|c| c.name == name).map(|c| c.rate);
+        let dtype = match dtype {
+            "int8" if !verb.verb.ends_with(" int8") => "bf16",
+            dtype => dtype,
+        };
         let products = verb.flops as f64 / rate(dtype)? * 1e3;
         let bytes = verb.bytes as f64 / rate("copy")? * 1e3;
         let floor = products.max(bytes);
@@ -115,6 +120,11 @@ mod tests {
         let found = Ridge::of(&verb(1_000_000_000, 30_000_000), &ceilings, "bf16").unwrap();
         assert_eq!(found, Ridge { floor: 3.0, products: false, share: 0.75 });
         assert_eq!(Ridge::of(&verb(1, 1), &ceilings, "f32"), None);
+        let ceilings = [&ceilings[..], &[ceiling("int8", 2e12)]].concat();
+        let floats = verb(2_000_000_000, 0);
+        let integers = Verb { verb: "linear int8".into(), ..floats.clone() };
+        let floor = |verb| Ridge::of(verb, &ceilings, "int8").unwrap().floor;
+        assert_eq!([floor(&floats), floor(&integers)], [2.0, 1.0]);
     }
 
     #[test]
@@ -122,7 +132,7 @@ mod tests {
         let found = Ceilings::cpu(&Cpu::new(Some(1)).unwrap());
         assert_eq!(
             found.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(),
-            ["f32", "bf16", "copy"]
+            ["f32", "bf16", "int8", "copy"]
         );
         assert!(found.iter().all(|c| c.rate > 1e7 && c.rate.is_finite()), "{found:?}");
     }

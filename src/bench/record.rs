@@ -108,7 +108,7 @@ pub struct Subject {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// `bf16` or `f32`.
+    /// `bf16`, `f32` or `int8`.
     pub dtype: String,
     /// `cpu` or `cuda`.
     pub device: String,

@@ -9,8 +9,14 @@ use super::simd::{LANES, Lanes};
 use crate::device::Element;
 use half::bf16;
 
+/// What the words of both operands mean.
+pub(super) trait Step {
+    /// `sum` and the products of two words, the earlier one first.
+    fn step<L: Lanes>(l: L, a: L::F32, b: L::F32, sum: L::F32) -> L::F32;
+}
+
 /// What the operands of a product are stored as.
-pub(super) trait Float: Element + Send + Sync {
+pub(super) trait Float: Step + Element + Send + Sync {
     /// Terms in a word of packed weights.
     const PACKED: usize;
 
@@ -31,9 +37,6 @@ pub(super) trait Float: Element + Send + Sync {
         scratch: &'a mut [f32],
     ) -> &'a [f32];
 
-    /// `sum` and the products of two words, the earlier one first.
-    fn step<L: Lanes>(l: L, a: L::F32, b: L::F32, sum: L::F32) -> L::F32;
-
     /// Elements `p[..min(n, 16)]`, widened; lanes past `n` are zero.
     ///
     /// # Safety
@@ -42,6 +45,20 @@ pub(super) trait Float: Element + Send + Sync {
 
     /// `x`, rounded to nearest, ties to even.
     fn round(x: f32) -> Self;
+}
+
+impl Step for bf16 {
+    #[inline(always)]
+    fn step<L: Lanes>(l: L, a: L::F32, b: L::F32, sum: L::F32) -> L::F32 {
+        if L::PAIRS { l.dot_pairs(a, b, sum) } else { l.dot(a, b, sum) }
+    }
+}
+
+impl Step for f32 {
+    #[inline(always)]
+    fn step<L: Lanes>(l: L, a: L::F32, b: L::F32, sum: L::F32) -> L::F32 {
+        l.mul_add(a, b, sum)
+    }
 }
 
 impl Float for bf16 {
@@ -94,10 +111,6 @@ impl Float for bf16 {
         scratch
     }
     #[inline(always)]
-    fn step<L: Lanes>(l: L, a: L::F32, b: L::F32, sum: L::F32) -> L::F32 {
-        if L::PAIRS { l.dot_pairs(a, b, sum) } else { l.dot(a, b, sum) }
-    }
-    #[inline(always)]
     unsafe fn load_first<L: Lanes>(l: L, p: *const bf16, n: usize) -> L::F32 {
         unsafe { l.load_bf16_first(p, n) }
     }
@@ -125,10 +138,6 @@ impl Float for f32 {
     #[inline(always)]
     fn unpack<'a, L: Lanes>(_: L, packed: &'a [u32], _: usize, _: &'a mut [f32]) -> &'a [f32] {
         bytemuck::cast_slice(packed)
-    }
-    #[inline(always)]
-    fn step<L: Lanes>(l: L, a: L::F32, b: L::F32, sum: L::F32) -> L::F32 {
-        l.mul_add(a, b, sum)
     }
     #[inline(always)]
     unsafe fn load_first<L: Lanes>(l: L, p: *const f32, n: usize) -> L::F32 {

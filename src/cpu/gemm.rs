@@ -13,7 +13,7 @@
 //! the chain of its slices: where they end depends on the weight's shape alone, not on tile or partition. It is
 //! rounded once, at the store. Short chains are what keeps a long f32 sum near the exact one.
 
-use super::float::Float;
+use super::float::{Float, Step};
 use super::math;
 use super::memory::{View, ViewMut};
 use super::pack::{PANEL, Packed};
@@ -146,7 +146,7 @@ impl Product<'_> {
     /// # Safety
     /// As [`Product::block`].
     #[inline(always)]
-    unsafe fn finish<L: Lanes>(
+    pub(super) unsafe fn finish<L: Lanes>(
         &self,
         l: L,
         sums: &[f32],
@@ -243,7 +243,7 @@ impl Rows<'_> {
     /// # Safety
     /// A's rows are readable.
     #[inline(always)]
-    pub(super) unsafe fn multiply<L: Lanes, T: Float>(
+    pub(super) unsafe fn multiply<L: Lanes, T: Step>(
         &self,
         l: L,
         b: (&[f32], usize),
@@ -286,7 +286,7 @@ impl Rows<'_> {
     /// # Safety
     /// The rows, `vectors` vectors of every row of B, and of as many rows of out, are there.
     #[inline(always)]
-    unsafe fn tile<L: Lanes, T: Float>(
+    unsafe fn tile<L: Lanes, T: Step>(
         &self,
         l: L,
         b: (*const f32, usize),
@@ -322,7 +322,7 @@ struct Tile<'a, T, const R: usize, const V: usize> {
     of: PhantomData<T>,
 }
 
-impl<T: Float, const R: usize, const V: usize> Kernel for Tile<'_, T, R, V> {
+impl<T: Step, const R: usize, const V: usize> Kernel for Tile<'_, T, R, V> {
     type Output = ();
 
     #[inline(always)]

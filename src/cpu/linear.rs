@@ -3,6 +3,7 @@
 use super::Cpu;
 use super::float::Float;
 use super::gemm::{Block, Place, Product, grid, part};
+use super::int8;
 use super::memory::{Buffer, scratch};
 use super::pack::Packed;
 use super::simd::{Kernel, LANES, Lanes};
@@ -12,7 +13,7 @@ use half::bf16;
 use std::ops::Range;
 
 /// Words of A at a time: half of a 1 MiB L2 cache, beside the weights that stream through.
-const BLOCK: usize = 1 << 17;
+pub(super) const BLOCK: usize = 1 << 17;
 
 /// [`crate::device::Device::linear`].
 pub(super) fn linear(
@@ -50,6 +51,7 @@ pub(super) fn linear_add(
 /// All output rows, cut into a grid of tasks.
 pub(super) fn multiply(cpu: &Cpu, product: Product<'_>, x: &Tensor<Buffer>, rows: usize) {
     match x.dtype() {
+        _ if product.weight.int8.is_some() => int8::multiply(cpu, product, x, rows),
         DType::F32 => multiply_of::<f32>(cpu, product, x.slice(), rows),
         _ => multiply_of::<bf16>(cpu, product, x.slice(), rows),
     }
@@ -73,7 +75,7 @@ fn multiply_of<T: Float>(cpu: &Cpu, product: Product<'_>, x: &[T], rows: usize) 
 
 /// Words from one row in scratch to the next: not a power of two, or a tile's rows would share a cache
 /// set.
-fn stride(words: usize) -> usize {
+pub(super) fn stride(words: usize) -> usize {
     words.next_multiple_of(LANES) + LANES
 }
 

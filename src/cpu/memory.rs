@@ -116,7 +116,13 @@ pub(super) struct ViewMut<'a>(View<'a>);
 unsafe impl Send for View<'_> {}
 unsafe impl Sync for View<'_> {}
 
-impl View<'_> {
+impl<'a> View<'a> {
+    /// f32 or bf16 in any memory.
+    pub(super) fn of<T: Element>(values: &'a [T]) -> Self {
+        let base = values.as_ptr().cast_mut().cast(); // never written: that takes a `ViewMut`
+        View { base, dtype: T::DTYPE, tensor: PhantomData }
+    }
+
     /// Elements `index .. index + min(n, 16)`; lanes past `n` are zero.
     ///
     /// # Safety

@@ -12,6 +12,7 @@ mod embed;
 mod float;
 mod gemm;
 mod image;
+mod int8;
 mod linear;
 mod math;
 mod memory;
@@ -106,7 +107,7 @@ impl Device for Cpu {
     }
 
     fn supports(dtype: DType) -> bool {
-        matches!(dtype, DType::F32 | DType::BF16)
+        matches!(dtype, DType::F32 | DType::BF16 | DType::I8)
     }
 
     /// What Linux says, elsewhere 1 GiB.
@@ -141,6 +142,10 @@ impl Device for Cpu {
 
     fn pack(&self, weight: HostMatrix<'_>) -> Result<Packed> {
         Packed::new(&weight)
+    }
+
+    fn pack_int8(&self, weight: HostMatrix<'_>) -> Result<Packed> {
+        int8::pack(self, &weight)
     }
 
     fn embed(

@@ -12,12 +12,14 @@ use half::bf16;
 pub(super) const PANEL: usize = 2 * LANES;
 
 /// A weight matrix `[n, taps, k]` as panels of 32 output columns: `[n/32][taps*words][32]`, zero
-/// beyond `n`. A word is an f32 term or two bf16 terms (`Float::pack`). The last panel has 16 columns
+/// beyond `n`. A word is an f32 term, two bf16 terms (`Float::pack`) or four int8 ones. The last panel has 16 columns
 /// where those suffice.
 #[derive(Debug)]
 pub struct Packed {
-    panels: Buffer,       // u32
-    bias: Option<Buffer>, // f32 [n], zero-padded to whole vectors
+    pub(super) panels: Buffer, // u32
+    bias: Option<Buffer>,      // f32 [n], zero-padded to whole vectors
+    /// Of terms in int8.
+    pub(super) int8: Option<Quantised>,
     /// Output columns.
     pub(super) n: usize,
     /// Input channels of one tap.
@@ -28,28 +30,47 @@ pub struct Packed {
     pub(super) taps: usize,
 }
 
+/// What belongs to the columns of an int8 matrix, padded to whole vectors.
+#[derive(Debug)]
+pub(super) struct Quantised {
+    /// f32: what a column's integers are multiplied by.
+    pub(super) scales: Buffer,
+    /// i32: 128 times the sum of a column's integers.
+    pub(super) surplus: Buffer,
+}
+
 impl Packed {
     /// Packs a matrix.
     pub(super) fn new(matrix: &HostMatrix<'_>) -> Result<Packed> {
         let HostMatrix { weight, bias, rows: n, cols: k, taps } = matrix;
         let (n, k, taps) = (*n, *k, *taps);
-        let columns = n.next_multiple_of(LANES);
         let words = match weight {
             Floats::F32(_) => k,
             Floats::BF16(_) => k.div_ceil(bf16::PACKED),
         };
-        let panels = Buffer::zeroed(columns * taps * words * size_of::<u32>())?;
-        let mut packed = Packed { panels, bias: None, n, k, words, taps };
+        let mut packed = Packed::empty([n, taps, k], words, bias.as_deref())?;
         match weight {
             Floats::F32(weight) => packed.fill(weight),
             Floats::BF16(weight) => packed.fill(weight),
         }
-        if let Some(bias) = bias {
-            let mut padded = bias.clone();
-            padded.resize(columns, 0.0);
-            packed.bias = Some(Buffer::of(&padded)?);
-        }
         Ok(packed)
+    }
+
+    /// Zeros with a bias.
+    pub(super) fn empty(
+        [n, taps, k]: [usize; 3],
+        words: usize,
+        bias: Option<&[f32]>,
+    ) -> Result<Packed> {
+        let columns = n.next_multiple_of(LANES);
+        let panels = Buffer::zeroed(columns * taps * words * size_of::<u32>())?;
+        let pad = |bias: &[f32]| {
+            let mut padded = bias.to_vec();
+            padded.resize(columns, 0.0);
+            Buffer::of(&padded)
+        };
+        let bias = bias.map(pad).transpose()?;
+        Ok(Packed { panels, bias, int8: None, n, k, words, taps })
     }
 
     fn fill<T: Float>(&mut self, weight: &[T]) {

@@ -15,37 +15,40 @@ const REPEATS: usize = 30;
 /// Multiplies and adds, and touches no memory.
 #[derive(Clone, Copy)]
 struct Products {
-    pairs: bool,
+    of: DType,
 }
 
 impl Kernel for Products {
-    /// Floating-point operations done, and a number that needs them all.
+    /// Operations done, and a number that needs them all.
     type Output = (usize, f32);
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) -> (usize, f32) {
         let (a, b) = (lanes.splat(black_box(1.0)), lanes.splat(black_box(1e-3)));
         let mut sums = [lanes.splat(0.0); SUMS];
-        let pairs = L::PAIRS && self.pairs;
+        let products = match self.of {
+            DType::I8 => 4,
+            DType::BF16 if L::PAIRS => 2,
+            _ => 1,
+        };
         for _ in 0..ROUNDS {
             for sum in &mut sums {
-                *sum = match pairs {
-                    true => lanes.dot_pairs(a, b, *sum),
-                    false => lanes.mul_add(a, b, *sum),
+                *sum = match products {
+                    4 => lanes.dot_quads(a, b, *sum),
+                    2 => lanes.dot_pairs(a, b, *sum),
+                    _ => lanes.mul_add(a, b, *sum),
                 };
             }
         }
         let total = sums.into_iter().reduce(|x, y| lanes.add(x, y)).expect("some sums");
-        let products = if pairs { 2 } else { 1 };
         (2 * products * LANES * SUMS * ROUNDS, lanes.sum(total))
     }
 }
 
 impl Cpu {
-    /// Floating-point operations a second of products of `dtype` (f32 or bf16), operands in registers, on all
-    /// threads. A level without products of pairs has one rate for both.
+    /// Operations a second of products of `dtype` (f32, bf16 or int8), operands in registers, on all threads. A level without products of pairs has one rate for both.
     pub fn peak(&self, dtype: DType) -> f64 {
-        let kernel = Products { pairs: dtype == DType::BF16 };
+        let kernel = Products { of: dtype };
         let tasks = 8 * self.threads();
         let work = || {
             self.parallel(tasks, |_| {

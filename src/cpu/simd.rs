@@ -26,6 +26,8 @@ pub enum Simd {
     Avx2,
     /// AVX-512 F, BW, VL and DQ: a vector is one register.
     Avx512,
+    /// The same, and AVX512-VNNI for products of int8: `vpdpbusd` adds four products to each of sixteen sums.
+    Avx512Vnni,
     /// The same, and AVX512-BF16 for products of bf16: `vdpbf16ps` adds two products to each of
     /// sixteen sums.
     Avx512Bf16,
@@ -50,7 +52,11 @@ impl Simd {
                 && is_x86_feature_detected!("avx512dq")
             {
                 levels.push(Simd::Avx512);
-                if is_x86_feature_detected!("avx512bf16") {
+                if is_x86_feature_detected!("avx512vnni") {
+                    levels.push(Simd::Avx512Vnni);
+                }
+                if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bf16")
+                {
                     let last = if is_amd() { levels.len() } else { levels.len() - 1 };
                     levels.insert(last, Simd::Avx512Bf16);
                 }
@@ -65,6 +71,7 @@ impl Simd {
             Simd::Portable => "portable",
             Simd::Avx2 => "AVX2",
             Simd::Avx512 => "AVX-512",
+            Simd::Avx512Vnni => "AVX-512 VNNI",
             Simd::Avx512Bf16 => "AVX-512 BF16",
         }
     }
@@ -85,6 +92,8 @@ impl Simd {
             #[cfg(target_arch = "x86_64")]
             Simd::Avx512 => unsafe { run_avx512(kernel) },
             #[cfg(target_arch = "x86_64")]
+            Simd::Avx512Vnni => unsafe { run_avx512_vnni(kernel) },
+            #[cfg(target_arch = "x86_64")]
             Simd::Avx512Bf16 => unsafe { run_avx512_bf16(kernel) },
             #[cfg(not(target_arch = "x86_64"))]
             _ => unreachable!("an x86 level on another architecture"),
@@ -103,14 +112,21 @@ unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
 unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run(unsafe { avx512::Avx512::<false>::assume() })
+    kernel.run(unsafe { avx512::Avx512::<false, false>::assume() })
 }
 
 #[cfg(target_arch = "x86_64")]
 #[inline(never)]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16,avx2,fma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma")]
+unsafe fn run_avx512_vnni<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(unsafe { avx512::Avx512::<true, false>::assume() })
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma")]
 unsafe fn run_avx512_bf16<K: Kernel>(kernel: K) -> K::Output {
-    kernel.run(unsafe { avx512::Avx512::<true>::assume() })
+    kernel.run(unsafe { avx512::Avx512::<true, true>::assume() })
 }
 
 /// Whether this is one of AMD's processors.
@@ -140,6 +156,8 @@ pub(super) trait Lanes: Copy {
     const VECTORS: usize;
     /// Whether there is [`Lanes::dot_pairs`].
     const PAIRS: bool = false;
+    /// Whether [`Lanes::dot_quads`] takes the bytes of `a` as unsigned, each 128 more than it stands for.
+    const UNSIGNED: bool = false;
 
     /// Runs a kernel as a function of its own, with all registers to itself.
     fn call<K: Kernel>(self, kernel: K) -> K::Output;
@@ -191,6 +209,16 @@ pub(super) trait Lanes: Copy {
     fn dot_pairs(self, _: Self::F32, _: Self::F32, _: Self::F32) -> Self::F32 {
         unreachable!("no pairs at this level")
     }
+    /// Each lane of a and b is four int8 from −127 on (a's are unsigned where [`Lanes::UNSIGNED`]) and each of
+    /// `sum` an i32, to which their products are added: exactly, modulo 2³².
+    fn dot_quads(self, a: Self::F32, b: Self::F32, sum: Self::F32) -> Self::F32;
+    /// i32 lanes `a − b`, modulo 2³², as f32: one rounding.
+    fn difference(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// Writes the low byte of each of sixteen lanes.
+    ///
+    /// # Safety
+    /// `p[..16]` is writable.
+    unsafe fn store_bytes(self, p: *mut u8, v: Self::F32);
     /// `if a > b {a} else {b}`: `b` where either is NaN.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `if a < b {a} else {b}`: `b` where either is NaN.

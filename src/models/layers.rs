@@ -1,6 +1,6 @@
 //! What transformers are made of: weights read by name, packed for the device.
 
-use crate::device::{Activation, Attention, Device, Heads, Norm, NormKind, Normalize};
+use crate::device::{Activation, Attention, Device, Heads, HostMatrix, Norm, NormKind, Normalize};
 use crate::error::Result;
 use crate::ops;
 use crate::tensor::{DType, Matrix, Tensor};
@@ -26,6 +26,30 @@ pub fn stacked<D: Device>(
     bias: bool,
 ) -> Result<Matrix<D::Packed>> {
     ops::pack(device, weights.matrices(names, [rows, cols], bias)?)
+}
+
+/// Packs a matrix that every decode step multiplies by, for products in `products` ([`Weights::products`]).
+pub fn pack_step<D: Device>(
+    device: &D,
+    matrix: HostMatrix<'_>,
+    products: DType,
+) -> Result<Matrix<D::Packed>> {
+    match products {
+        DType::I8 => ops::pack_int8(device, matrix),
+        _ => ops::pack(device, matrix),
+    }
+}
+
+/// [`linear`], of every decode step.
+pub fn step_linear<D: Device>(
+    device: &D,
+    weights: &mut Weights,
+    name: &str,
+    shape: [usize; 2],
+    bias: bool,
+) -> Result<Matrix<D::Packed>> {
+    let products = weights.products();
+    pack_step(device, weights.matrices(&[name], shape, bias)?, products)
 }
 
 /// Reads the LayerNorm `name.weight` and `name.bias`, f32 `[channels]`.
@@ -161,10 +185,14 @@ impl<D: Device> SelfAttention<D> {
     ) -> Result<Self> {
         let square = [w.hidden, w.hidden];
         let [q, k, v, out] = parts.map(|part| format!("{prefix}.{part}"));
+        let products = weights.products();
         Ok(SelfAttention {
             norm,
-            qkv: stacked(device, weights, &[&q, &k, &v], square, bias)?,
-            out: linear(device, weights, &out, square, bias)?,
+            qkv: {
+                let qkv = weights.matrices(&[&q, &k, &v], square, bias)?;
+                pack_step(device, qkv, products)?
+            },
+            out: step_linear(device, weights, &out, square, bias)?,
         })
     }
 
@@ -266,9 +294,9 @@ impl<D: Device> CrossAttention<D> {
         let [q, k, v, out] = parts.map(|part| format!("{prefix}.{part}"));
         Ok(CrossAttention {
             norm,
-            q: linear(device, weights, &q, square, bias)?,
+            q: step_linear(device, weights, &q, square, bias)?,
             kv: stacked(device, weights, &[&k, &v], square, bias)?,
-            out: linear(device, weights, &out, square, bias)?,
+            out: step_linear(device, weights, &out, square, bias)?,
         })
     }
 
@@ -327,8 +355,8 @@ impl<D: Device> Mlp<D> {
         let (up, down) = (format!("{prefix}.mlp.up"), format!("{prefix}.mlp.down"));
         Ok(Mlp {
             norm: norm(device, weights, &format!("{prefix}.mlp_norm"), w.hidden, w.epsilon)?,
-            up: linear(device, weights, &up, [w.mlp, w.hidden], false)?,
-            down: linear(device, weights, &down, [w.hidden, w.mlp], false)?,
+            up: step_linear(device, weights, &up, [w.mlp, w.hidden], false)?,
+            down: step_linear(device, weights, &down, [w.hidden, w.mlp], false)?,
         })
     }
 

@@ -107,12 +107,12 @@ impl<D: Device> Uvit<D> {
             before: blocks("down_block", w)?,
             into: (
                 sizes.rms(device, w, "project_to_hidden_norm", channels)?,
-                linear(device, w, "project_to_hidden", [hidden, channels], bias)?,
+                step_linear(device, w, "project_to_hidden", [hidden, channels], bias)?,
             ),
             layers,
             out_of: (
                 sizes.rms(device, w, "project_from_hidden_norm", hidden)?,
-                linear(device, w, "project_from_hidden", [channels, hidden], bias)?,
+                step_linear(device, w, "project_from_hidden", [channels, hidden], bias)?,
             ),
             after: blocks("up_block", w)?,
             head: Head::read(device, w, config, sizes)?,

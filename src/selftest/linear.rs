@@ -32,7 +32,7 @@ const DENORMAL: f32 = 1e-18;
 
 /// Sizes: single rows and columns, odd K, column tails either side of a vector, row tails of every
 /// register tile, several slices of K, and two that are large enough for threads.
-const SIZES: [(usize, usize, usize); 15] = [
+pub(super) const SIZES: [(usize, usize, usize); 15] = [
     (1, 1, 1),
     (1, 33, 3),
     (2, 48, 257),

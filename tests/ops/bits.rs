@@ -48,6 +48,23 @@ fn linear_gelu() {
 }
 
 #[test]
+fn linear_int8() {
+    let (m, n, k) = (33, 70, 601);
+    let mut random = Random(1);
+    let (x, w) = (random.halves(m * k, 1.0), random.halves(n * k, 0.04));
+    let bias = random.floats(n, 1.0);
+    pin("linear_int8", 0x61b6_dc40_17a9_4d70, |device| {
+        let (weight, bias) = ((&w).into(), Some(bias.clone()));
+        let matrix = HostMatrix { weight, bias, rows: n, cols: k, taps: 1 };
+        let weight = ops::pack_int8(device, matrix)?;
+        let x = input(device, &x, [m, k])?;
+        let mut y = output::<f32, _>(device, [m, n])?;
+        ops::linear(device, &mut y.tensor, &x.tensor, &weight, Activation::Gelu)?;
+        Ok(bits(&y.floats(device)?))
+    });
+}
+
+#[test]
 fn attention() {
     let sizes = Attention { lengths: [85, 0], ..Attention::new(1, [2, 64], [50, 90]) };
     let mut random = Random(2);

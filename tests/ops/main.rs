@@ -43,7 +43,7 @@ macro_rules! tests {
 
 tests! {
     embed select_rows copy_rows layer_norm layer_norm_kinds modulate linear linear_activations
-    linear_add_norm linear_add_norm_kinds attention causal_attention project_and_attend activate depthwise
+    linear_int8 linear_add_norm linear_add_norm_kinds attention causal_attention project_and_attend activate depthwise
     global_response_norm guide_and_sample remask conv2d group_norm_silu split to_rgb8 load_rgb8 nearest_code
 }
 

@@ -18,6 +18,9 @@ use muse::vq::Vq;
 use muse::weights::Weights;
 use serde_json::Value;
 
+/// Root mean square of an error in int8, by that of the values (docs/int8.md).
+const INT8: f64 = 0.05;
+
 /// A golden file.
 pub struct Golden {
     tensors: safetensors::SafeTensors<'static>,
@@ -59,7 +62,8 @@ impl Golden {
         [0, 1].map(|i| f64::from(errors[i]))
     }
 
-    /// Holds the whole of `got` to twice the error of the reference's run in `precision`.
+    /// Holds the whole of `got` to twice the error of the reference's run in `precision`; in int8, which the
+    /// reference has not, to [`INT8`] of the exact values.
     fn check(&self, name: &str, got: &[f32], precision: Precision) {
         let info = self.json(name);
         let whole: u64 =
@@ -71,6 +75,12 @@ impl Golden {
         let errors: Vec<f64> = kept.zip(&exact).map(|(g, e)| f64::from(g - e).abs()).collect();
         let max = errors.iter().copied().fold(0.0, f64::max);
         let rms = (errors.iter().map(|e| e * e).sum::<f64>() / exact.len() as f64).sqrt();
+        let square = |x: &f32| f64::from(*x).powi(2);
+        let share = rms / (exact.iter().map(square).sum::<f64>() / exact.len() as f64).sqrt();
+        println!("{name}: off by {:.2} % in {precision}", 1e2 * share);
+        if precision == Precision::Int8 {
+            return assert!(share <= INT8, "{name}: off by {share}");
+        }
         let [most, root] = self.errors(name, precision);
         let (most, root) = (max / most, rms / root);
         println!("{name}: error max {most:.2} and rms {root:.2} of the {precision} reference's");
@@ -134,7 +144,7 @@ pub fn logits_agree(
         let values: Vec<f32> = fixtures::uniform(name, shape[0] * shape[1]).collect();
         match precision {
             Precision::F32 => device.upload(&values, shape).unwrap(),
-            Precision::Bf16 => {
+            Precision::Bf16 | Precision::Int8 => {
                 let rounded: Vec<_> = values.into_iter().map(half::bf16::from_f32).collect();
                 device.upload(&rounded, shape).unwrap()
             }

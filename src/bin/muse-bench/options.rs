@@ -67,7 +67,7 @@ pub struct Arguments {
     /// Threads of the processor [default: all]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
-    /// What to compute in: bf16 or f32
+    /// What to compute in: bf16, f32 or int8
     #[arg(long, value_name = "DTYPE", default_value_t)]
     pub dtype: Precision,
     /// Where: cpu, cuda, cuda:N or auto

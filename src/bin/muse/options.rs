@@ -209,7 +209,8 @@ pub struct RunArgs {
     /// GPU; never falls back to the processor)
     #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
     pub device: DeviceChoice,
-    /// What to compute in: bf16, or f32 (on the processor only)
+    /// What to compute in: bf16, or on the processor also f32, or int8 (weights and inputs of the transformers'
+    /// products: faster and less exact, docs/int8.md)
     #[arg(long, value_name = "DTYPE", default_value_t)]
     pub dtype: Precision,
     /// Table of `muse tune` to use [default: the one of this device in the user's cache folder, where there is one]

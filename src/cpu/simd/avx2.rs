@@ -122,6 +122,44 @@ impl Lanes for Avx2 {
         halves!(_mm256_fmadd_ps, a, b, c)
     }
     #[inline(always)]
+    fn dot_quads(self, a: Self::F32, b: Self::F32, sum: Self::F32) -> Self::F32 {
+        /// Unsigned times signed bytes, as |b|·(±a): sums of two fit 16 bits, 2·127² < 2¹⁵.
+        #[inline(always)]
+        unsafe fn half(a: __m256, b: __m256, sum: __m256) -> __m256 {
+            unsafe {
+                let [a, b, sum] = [a, b, sum].map(|v| _mm256_castps_si256(v));
+                let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(b), _mm256_sign_epi8(a, b));
+                let quads = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+                _mm256_castsi256_ps(_mm256_add_epi32(sum, quads))
+            }
+        }
+        halves!(half, a, b, sum)
+    }
+    #[inline(always)]
+    fn difference(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        #[inline(always)]
+        unsafe fn half(a: __m256, b: __m256) -> __m256 {
+            unsafe {
+                let [a, b] = [a, b].map(|v| _mm256_castps_si256(v));
+                _mm256_cvtepi32_ps(_mm256_sub_epi32(a, b))
+            }
+        }
+        halves!(half, a, b)
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, v: Self::F32) {
+        unsafe {
+            let low = _mm256_set1_epi32(0xFF);
+            let [a, b] = [v.0, v.1].map(|v| _mm256_and_si256(_mm256_castps_si256(v), low));
+            // packus works within 128-bit lanes: restore the order of the quarters.
+            let mixed = _mm256_packus_epi32(a, b);
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(mixed);
+            let (first, second) =
+                (_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(p.cast(), _mm_packus_epi16(first, second));
+        }
+    }
+    #[inline(always)]
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {
         halves!(_mm256_max_ps, a, b)
     }

@@ -4,13 +4,13 @@ use super::{Kernel, Lanes};
 use half::bf16;
 use std::arch::x86_64::*;
 
-/// Proof that AVX-512 F, BW, VL and DQ exist, and BF16 where so marked.
+/// Proof that AVX-512 F, BW, VL and DQ exist, and VNNI and BF16 where so marked.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512<const BF16: bool>(());
+pub(crate) struct Avx512<const VNNI: bool, const BF16: bool>(());
 
-impl<const BF16: bool> Avx512<BF16> {
+impl<const VNNI: bool, const BF16: bool> Avx512<VNNI, BF16> {
     /// # Safety
-    /// The CPU has AVX-512 F, BW, VL and DQ (and BF16).
+    /// The CPU has AVX-512 F, BW, VL and DQ (and VNNI, and BF16; never BF16 alone).
     #[inline(always)]
     pub(super) unsafe fn assume() -> Self {
         Avx512(())
@@ -18,19 +18,21 @@ impl<const BF16: bool> Avx512<BF16> {
 }
 
 // SAFETY, for every method: `self` proves that the instructions exist; pointers are the caller's.
-impl<const BF16: bool> Lanes for Avx512<BF16> {
+impl<const VNNI: bool, const BF16: bool> Lanes for Avx512<VNNI, BF16> {
     type F32 = __m512;
 
     // 24 sums, two columns of weights and a broadcast: 27 of 32 registers. 13 rows spill.
     const ROWS: usize = 12;
     const VECTORS: usize = 2;
     const PAIRS: bool = BF16;
+    const UNSIGNED: bool = VNNI;
 
     #[inline(always)]
     fn call<K: Kernel>(self, kernel: K) -> K::Output {
-        match BF16 {
-            true => unsafe { super::run_avx512_bf16(kernel) },
-            false => unsafe { super::run_avx512(kernel) },
+        match (VNNI, BF16) {
+            (_, true) => unsafe { super::run_avx512_bf16(kernel) },
+            (true, false) => unsafe { super::run_avx512_vnni(kernel) },
+            (false, false) => unsafe { super::run_avx512(kernel) },
         }
     }
     #[inline(always)]
@@ -98,6 +100,33 @@ impl<const BF16: bool> Lanes for Avx512<BF16> {
             let [a, b] = [a, b].map(|v| std::mem::transmute::<__m512, __m512bh>(v));
             _mm512_dpbf16_ps(c, a, b)
         }
+    }
+    #[inline(always)]
+    fn dot_quads(self, a: __m512, b: __m512, sum: __m512) -> __m512 {
+        unsafe {
+            let [a, b, sum] = [a, b, sum].map(|v| _mm512_castps_si512(v));
+            _mm512_castsi512_ps(match VNNI {
+                true => _mm512_dpbusd_epi32(sum, a, b),
+                false => {
+                    // As |b|·(±a): sums of two fit 16 bits, 2·127² < 2¹⁵.
+                    let negative = _mm512_movepi8_mask(b);
+                    let a = _mm512_mask_sub_epi8(a, negative, _mm512_setzero_si512(), a);
+                    let pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(b), a);
+                    _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))
+                }
+            })
+        }
+    }
+    #[inline(always)]
+    fn difference(self, a: __m512, b: __m512) -> __m512 {
+        unsafe {
+            let [a, b] = [a, b].map(|v| _mm512_castps_si512(v));
+            _mm512_cvtepi32_ps(_mm512_sub_epi32(a, b))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, v: __m512) {
+        unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(_mm512_castps_si512(v))) }
     }
     #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {

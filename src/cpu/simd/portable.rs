@@ -71,6 +71,23 @@ impl Lanes for Portable {
         std::array::from_fn(|i| a[i] * b[i] + c[i]) // without FMA hardware, a fused one is a call
     }
     #[inline(always)]
+    fn dot_quads(self, a: Array, b: Array, sum: Array) -> Array {
+        std::array::from_fn(|i| {
+            let [a, b] =
+                [a[i], b[i]].map(|x| x.to_bits().to_le_bytes().map(|x| i32::from(x as i8)));
+            let products: i32 = a.iter().zip(b).map(|(a, b)| a * b).sum();
+            f32::from_bits(sum[i].to_bits().wrapping_add(products as u32))
+        })
+    }
+    #[inline(always)]
+    fn difference(self, a: Array, b: Array) -> Array {
+        map2(a, b, |a, b| a.to_bits().wrapping_sub(b.to_bits()) as i32 as f32)
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, v: Array) {
+        unsafe { p.cast::<[u8; LANES]>().write_unaligned(v.map(|x| x.to_bits() as u8)) }
+    }
+    #[inline(always)]
     fn max(self, a: Array, b: Array) -> Array {
         map2(a, b, |a, b| if a > b { a } else { b })
     }

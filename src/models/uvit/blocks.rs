@@ -169,10 +169,10 @@ impl<D: Device> ResBlock<D> {
         Ok(ResBlock {
             filter: Depthwise { weight: device.upload(&filters, [9, hidden])?, bias: of_filters },
             norm: sizes.rms(device, w, &name("norm"), hidden)?,
-            up: linear(device, w, &name("channelwise_linear_1"), [mlp, hidden], bias)?,
+            up: step_linear(device, w, &name("channelwise_linear_1"), [mlp, hidden], bias)?,
             gain,
             shift,
-            down: linear(device, w, &name("channelwise_linear_2"), [hidden, mlp], bias)?,
+            down: step_linear(device, w, &name("channelwise_linear_2"), [hidden, mlp], bias)?,
         })
     }
 
@@ -253,13 +253,14 @@ impl<D: Device> Layer<D> {
         let [own, other] = [1, 2].map(|i| format!("{prefix}.attn{i}"));
         let (norm1, norm2) =
             (sizes.rms(device, w, &norm(1), hidden)?, sizes.rms(device, w, &norm(2), hidden)?);
+        let products = w.products();
         let up = w.gated(&format!("{prefix}.ff.net.0.proj"), [mlp, hidden], bias)?;
         Ok(Layer {
-            up: ops::pack(device, up)?,
+            up: pack_step(device, up, products)?,
             attention: SelfAttention::named(device, w, &own, (norm1, NAMES), wide, bias)?,
             cross: CrossAttention::named(device, w, &other, (norm2, NAMES), wide, bias)?,
             norm: norm_of(device, w, &norm(3), hidden, (NormKind::Layer, epsilon, bias))?,
-            down: linear(device, w, &format!("{prefix}.ff.net.2"), [hidden, mlp], bias)?,
+            down: step_linear(device, w, &format!("{prefix}.ff.net.2"), [hidden, mlp], bias)?,
         })
     }
 

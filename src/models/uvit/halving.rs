@@ -4,7 +4,7 @@
 use super::blocks::Sizes;
 use crate::device::{Activation, Device, HostMatrix, Norm};
 use crate::error::Result;
-use crate::models::layers::Width;
+use crate::models::layers::{Width, pack_step};
 use crate::ops;
 use crate::tensor::{DType, Matrix, Tensor};
 use crate::weights::Weights;
@@ -20,11 +20,13 @@ pub(super) struct Halving<D: Device> {
 
 impl<D: Device> Halving<D> {
     pub fn read(device: &D, w: &mut Weights, sizes: Sizes) -> Result<Self> {
-        let (channels, bias) = (sizes.narrow.hidden, sizes.bias);
+        let (channels, bias, products) = (sizes.narrow.hidden, sizes.bias, w.products());
         let shape = [channels, channels, 2, 2];
         let down = w.conv("down_block.downsample.conv", shape, channels, bias)?;
-        let down = ops::pack(device, HostMatrix { cols: 4 * channels, taps: 1, ..down })?;
-        let up = ops::pack(device, w.transposed_conv("up_block.upsample.conv", shape, bias)?)?;
+        let down = HostMatrix { cols: 4 * channels, taps: 1, ..down };
+        let down = pack_step(device, down, products)?;
+        let up = w.transposed_conv("up_block.upsample.conv", shape, bias)?;
+        let up = pack_step(device, up, products)?;
         let norm = sizes.rms(device, w, "up_block.upsample.norm", channels)?;
         Ok(Halving { down, norm, up })
     }
