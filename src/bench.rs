@@ -11,6 +11,6 @@ pub use crate::files::write_whole;
 pub use ceilings::{Ceilings, Ridge};
 pub use measure::{Counts, Measured, measure, trace};
 pub use record::{
-    Ceiling, Machine, Method, Program, Record, SCHEMA, Series, Settings, Subject, Verb,
+    Ceiling, Machine, Method, Peer, Program, Record, SCHEMA, Series, Settings, Subject, Verb,
 };
 pub use stats::{Ratio, Summary, ratio, summary};

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::hub;
 use crate::image::Image;
 use crate::muse::Parts;
-use crate::pipeline::{Family, Generated, Pipeline};
+use crate::pipeline::{Family, Generated, Pipeline, Probe};
 use crate::plans::{PlanSource, PlansUsed};
 use crate::request::{Request, Size};
 use crate::shape::{Drawn, Shape};
@@ -111,6 +111,7 @@ trait Stages: Send + Sync {
         on_step: Option<&mut OnStep<'_>>,
     ) -> Result<Vec<Generated>>;
     fn preview(&self, step: &Step<'_>) -> Result<Image>;
+    fn probe(&self, request: &Request) -> Result<Probe>;
     fn encode(&self, image: &Image, size: Size) -> Result<Vec<u32>>;
     fn name(&self) -> &str;
     fn stages(&self) -> Vec<&'static str>;
@@ -136,6 +137,10 @@ impl<D: Device, F: Family<Traced<D>>> Stages for Pipeline<Traced<D>, F> {
 
     fn preview(&self, step: &Step<'_>) -> Result<Image> {
         Pipeline::preview(self, step)
+    }
+
+    fn probe(&self, request: &Request) -> Result<Probe> {
+        Pipeline::probe(self, request)
     }
 
     fn encode(&self, image: &Image, size: Size) -> Result<Vec<u32>> {
@@ -292,6 +297,14 @@ impl Engine {
     /// The picture of a grid in the middle of decoding, masked cells hatched.
     pub fn preview(&self, step: &Step<'_>) -> Result<Image> {
         self.pipeline.preview(step)
+    }
+
+    /// What the models make of fixed tokens and a request's prompts: the same in every engine, but for rounding.
+    ///
+    /// # Errors
+    /// As [`Engine::generate`].
+    pub fn probe(&self, request: &Request) -> Result<Probe> {
+        self.pipeline.probe(request)
     }
 
     /// Tokens of an image of the model's base or full size.

@@ -76,6 +76,15 @@ pub enum Error {
         problem: String,
     },
 
+    /// Another engine, which `muse-bench peers` runs, or its environment failed.
+    #[error("peer '{peer}': {problem}")]
+    Peer {
+        /// The engine and what it computes in, or what sets all of them up.
+        peer: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+
     /// The caller's step callback asked to stop.
     #[error("cancelled by the caller at step {step} of the {stage} stage")]
     Cancelled {
@@ -108,13 +117,14 @@ impl Error {
     }
 
     /// The CLI's exit code: 2 unusable options, 3 unusable model, 4 file input or output, or
-    /// the hub, 5 device, 130 cancelled.
+    /// the hub, 5 device, 6 another engine, 130 cancelled.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Option { .. } => 2,
             Error::Model { .. } | Error::Tensor { .. } => 3,
             Error::Io { .. } | Error::Hub { .. } => 4,
             Error::Device { .. } => 5,
+            Error::Peer { .. } => 6,
             Error::Cancelled { .. } => 130,
         }
     }

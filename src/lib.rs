@@ -47,6 +47,6 @@ pub use edit::{Change, Edit, Margins};
 pub use engine::{DeviceChoice, Engine, EngineOptions};
 pub use error::{Error, Result};
 pub use image::Image;
-pub use pipeline::{Generated, Timings};
+pub use pipeline::{Generated, Probe, Timings};
 pub use request::{Overrides, Request, Rng, Size, Toward};
 pub use tensor::Precision;

@@ -13,6 +13,7 @@
 //! stages above. All else, the decode loop above all, is written once, here and in [`crate::decode`].
 
 mod edit;
+mod probe;
 
 use std::cell::RefCell;
 use std::f64::consts::FRAC_PI_2;
@@ -33,6 +34,8 @@ use crate::rng::NoiseKey;
 use crate::spans;
 use crate::tensor::{Precision, Tensor};
 use crate::vq::Vq;
+
+pub use probe::Probe;
 
 /// Most images that are decoded side by side: more of them gain nothing, and make progress coarse.
 const MAX_BATCH: usize = 8;

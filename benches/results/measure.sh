@@ -16,4 +16,8 @@ bench sweep --over-steps 4,8,12 --over-threads 1,2 --json "$folder/sweep.json"
 for shape in amused-256 amused-512 muse-632m muse-superres muse-3b; do
     bench image --shape "$shape" --steps 2 --iterations 3 --json "$folder/$shape.json"
 done
+# The peers have sections of their own, their environment and models are made below target/peers at the first run.
+bench peers --threads 2 --json "$folder/peers-demo.json"
+bench peers --shape amused-256 --threads 2 --dtypes f32 --steps 2 --starts 0 --json "$folder/peers-amused-256-f32.json"
+bench peers --shape amused-256 --threads 2 --dtypes bf16,int8 --json "$folder/peers-amused-256.json"
 bench report "$folder"/*.json -o "$folder/RESULTS.md"

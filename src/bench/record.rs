@@ -21,7 +21,7 @@ const MAX_BYTES: u64 = 64 << 20;
 pub struct Record {
     /// [`SCHEMA`].
     pub schema: String,
-    /// The command that took it: `step`, `image`, `ops` or `roofline`.
+    /// The command that took it: `step`, `image`, `ops`, `roofline` or `peers`.
     pub command: String,
     /// When, in seconds since 1970.
     pub time: u64,
@@ -33,6 +33,8 @@ pub struct Record {
     pub method: Method,
     /// What; a machine's ceilings are of no model.
     pub subject: Option<Subject>,
+    /// Which engine was measured; of `peers`.
+    pub peer: Option<Peer>,
     /// The device is a simulator, of which no time was kept.
     pub simulated: bool,
     /// Times.
@@ -120,6 +122,24 @@ pub struct Settings {
     pub guidance: Option<f32>,
     /// Images decoded at once.
     pub batch: u32,
+}
+
+/// An engine of `muse-bench peers`, muse's own among them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peer {
+    /// `muse`, `torch`, ….
+    pub name: String,
+    /// Of the engine and what it needs.
+    pub versions: String,
+    /// How it was used.
+    pub how: String,
+    /// Relative RMS of its logits to PyTorch's in f32, of the same tokens and prompts.
+    pub logits_error: Option<f64>,
+    /// Relative RMS of its picture, in bytes, likewise.
+    pub picture_error: Option<f64>,
+    /// Why there are no times, or no more of them.
+    pub not_run: Option<String>,
 }
 
 /// Times of one thing.
@@ -248,6 +268,7 @@ impl Record {
             program: Program::read(),
             method,
             subject,
+            peer: None,
             simulated: false,
             series: Vec::new(),
             verbs: Vec::new(),

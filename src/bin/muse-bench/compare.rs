@@ -12,7 +12,8 @@ pub fn run(arguments: &CompareArgs) -> Result<bool> {
     let (mut compared, mut regressions) = (0, Vec::new());
     for b in &b {
         // The dtype, steps and all else must be the same: what differs may be the program and the machine.
-        let same = |a: &&Record| a.command == b.command && subject(a) == subject(b);
+        let same =
+            |a: &&Record| a.command == b.command && subject(a) == subject(b) && peer(a) == peer(b);
         let Some(a) = a.iter().find(same) else { continue };
         if a.simulated || b.simulated {
             let problem = "a simulator's record: it holds no times to compare";
@@ -73,4 +74,8 @@ pub fn run(arguments: &CompareArgs) -> Result<bool> {
 
 fn subject(record: &Record) -> Option<&Subject> {
     record.subject.as_ref()
+}
+
+fn peer(record: &Record) -> Option<&str> {
+    record.peer.as_ref().map(|peer| peer.name.as_str())
 }

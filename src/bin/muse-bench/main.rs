@@ -3,6 +3,7 @@
 
 mod compare;
 mod options;
+mod peers;
 mod report;
 mod run;
 mod tables;
@@ -34,6 +35,8 @@ fn run(Cli { command, spans }: Cli) -> Result<bool> {
         Command::Ops(arguments) => run::ops(&arguments).map(|()| false),
         Command::Roofline(arguments) => run::roofline(&arguments).map(|()| false),
         Command::Sweep(arguments) => run::sweep(&arguments).map(|()| false),
+        Command::Peers(arguments) => peers::run(&arguments).map(|()| false),
+        Command::Answer(arguments) => peers::answer::run(&arguments).map(|()| false),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Report(arguments) => report::run(&arguments).map(|()| false),
     }?;

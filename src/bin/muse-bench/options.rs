@@ -11,7 +11,7 @@ use muse::{DeviceChoice, Precision};
 #[command(
     version,
     after_help = "Exit codes: 0 done, 1 a regression was found, 2 options that cannot be used, 3 a model or record \
-                  that cannot be used, 4 a file that cannot be read or written, 5 a device that is absent or failed."
+                  that cannot be used, 4 a file that cannot be read or written, 5 a device that is absent or failed, 6 another engine or its environment."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -34,6 +34,11 @@ pub enum Command {
     Roofline(RooflineArgs),
     /// `step` for every combination of batch, steps, dtypes and threads
     Sweep(SweepArgs),
+    /// The same weights and inputs through muse and other engines: PyTorch with diffusers, OpenVINO, ONNX Runtime
+    Peers(PeersArgs),
+    /// muse's side of `peers`: answers a line for each on standard input
+    #[command(hide = true)]
+    Answer(AnswerArgs),
     /// How many times as long B takes as A, and how sure that is
     Compare(CompareArgs),
     /// One page of any number of records: HTML, or Markdown where its name ends so
@@ -116,6 +121,84 @@ pub struct SweepArgs {
     /// Threads to try
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub over_threads: Vec<u32>,
+}
+
+#[derive(Args)]
+pub struct PeersArgs {
+    /// Model directory: the demonstration model's, or aMUSEd's as the hub publishes it
+    #[arg(default_value = "models/demo", conflicts_with = "shape")]
+    pub model: PathBuf,
+    /// Instead of a model, a made-up one of that shape (tools/fixtures), which is written to the folder first
+    #[arg(long)]
+    pub shape: Option<Made>,
+    /// Peers to measure beside muse, with commas between [default: all that run the model]
+    #[arg(long, value_delimiter = ',')]
+    pub peers: Vec<String>,
+    /// Dtypes to measure: f32, bf16, int8, with commas between [default: all that each peer has]
+    #[arg(long, value_delimiter = ',')]
+    pub dtypes: Vec<String>,
+    /// Rounds: of each, one image of every engine in turn
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    /// Rounds of fresh processes, each timed from its start to the end of its first decode step
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub starts: u32,
+    /// Decode steps of every stage [default: the model's]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub steps: Option<u32>,
+    /// Threads of the processor for every engine [default: all]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+    /// Where: cpu, cuda, cuda:N or auto
+    #[arg(long, default_value = "cpu", value_parser = device)]
+    pub device: DeviceChoice,
+    /// What to draw
+    #[arg(long, default_value = "two apples and a cat on a blue background")]
+    pub prompt: String,
+    /// Python 3 to set the peers' environment up with
+    #[arg(long, default_value = "python3")]
+    pub python: String,
+    /// Where the environment and converted models are kept [default: target/peers of the checkout]
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
+    /// Seconds to wait for an answer
+    #[arg(long, default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=86400))]
+    pub patience: u32,
+    /// Keep every sample in this file (docs/bench-json.md)
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Models of tools/fixtures that are worth measuring.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Made {
+    /// aMUSEd for pictures of 256 pixels
+    #[value(name = "amused-256")]
+    Amused256,
+    /// aMUSEd for pictures of 512 pixels
+    #[value(name = "amused-512")]
+    Amused512,
+}
+
+impl Made {
+    pub fn name(self) -> &'static str {
+        match self {
+            Made::Amused256 => "amused-256",
+            Made::Amused512 => "amused-512",
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct AnswerArgs {
+    pub model: PathBuf,
+    pub prompt: String,
+    #[arg(long)]
+    pub dtype: Precision,
+    #[arg(long)]
+    pub threads: u32,
+    #[arg(long, value_parser = device)]
+    pub device: DeviceChoice,
 }
 
 #[derive(Args)]

@@ -107,7 +107,8 @@ fn label(record: &Record) -> String {
     let settings = &subject.settings;
     let number = |n: Option<u32>, what: &str| n.map_or(String::new(), |n| format!(", {n} {what}"));
     let (threads, steps) = (number(settings.threads, "threads"), number(settings.steps, "steps"));
-    format!("{} {} {}{threads}{steps}", subject.model, settings.dtype, settings.device)
+    let peer = record.peer.as_ref().map_or(String::new(), |peer| format!("{}: ", peer.name));
+    format!("{peer}{} {} {}{threads}{steps}", subject.model, settings.dtype, settings.device)
 }
 
 fn overview(records: &[Record]) -> String {

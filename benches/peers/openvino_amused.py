@@ -1,0 +1,43 @@
+"""OpenVINO on the models that convert.py traced."""
+
+import openvino
+import torch
+
+from amused import Amused, arguments
+from serve import serve
+
+
+class OpenVino(Amused):
+    def __init__(self, given):
+        super().__init__(given, ["openvino", "torch", "diffusers"])
+        core = openvino.Core()
+        settings = {
+            "INFERENCE_PRECISION_HINT": given.dtype,
+            "INFERENCE_NUM_THREADS": given.threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self.parts = {
+            name: core.compile_model(given.converted / f"{name}.xml", "CPU", settings)
+            for name in ("text", "transformer", "vq")
+        }
+        self.how = f"traced from PyTorch, hint {given.dtype}; diffusers' scheduler"
+
+    def run(self, part: str, *inputs) -> list:
+        out = self.parts[part]([value.numpy() for value in inputs], share_inputs=True)
+        return [torch.from_numpy(out[i]) for i in range(len(out))]
+
+    def encode(self, ids):
+        return self.run("text", ids)
+
+    def logits(self, *inputs):
+        return self.run("transformer", *inputs)[0]
+
+    def decode(self, tokens):
+        return self.run("vq", tokens)[0]
+
+
+if __name__ == "__main__":
+    given = arguments()
+    given.dtype = {"f32": "f32", "bf16": "bf16"}[given.dtype]
+    serve(lambda: OpenVino(given))
