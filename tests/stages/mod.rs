@@ -18,8 +18,9 @@ use muse::vq::Vq;
 use muse::weights::Weights;
 use serde_json::Value;
 
-/// Root mean square of an error in int8, by that of the values (docs/int8.md).
-const INT8: f64 = 0.065;
+/// Root mean square of the error of PyTorch's dynamic int8 on aMUSEd-256's made-up weights, by that of the values
+/// (`muse-bench peers`): ours is to be no larger.
+const INT8: f64 = 0.091;
 
 /// A golden file.
 pub struct Golden {
@@ -62,8 +63,8 @@ impl Golden {
         [0, 1].map(|i| f64::from(errors[i]))
     }
 
-    /// Holds the whole of `got` to twice the error of the reference's run in `precision`; in int8, which the
-    /// reference has not, to [`INT8`] of the exact values.
+    /// Holds the whole of `got` to twice the error of the reference's run in `precision`; in int8, of which
+    /// the file has no run, to [`INT8`] of the exact values.
     fn check(&self, name: &str, got: &[f32], precision: Precision) {
         let info = self.json(name);
         let whole: u64 =
