@@ -5,6 +5,7 @@ import importlib
 
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 MODULES = {
+    "restore": "restore",
     "data": "data",
     "vq": "train_vq",
     "base": "train_masked",
@@ -72,7 +73,8 @@ def arguments() -> argparse.Namespace:
             )
         if name in ("eval", "edits", "samplers"):
             stage.add_argument("--muse", default="target/release/muse", help="the engine's program")
-            stage.add_argument("--model", default="models/demo", help="what the engine loads")
+        if name in ("restore", "eval", "edits"):
+            stage.add_argument("--model", default="models/demo", help="the exported directory that is read")
         if name == "edits":
             stage.add_argument("--count", type=int, default=128, help="edits; other ones with another --seed")
             stage.add_argument(
