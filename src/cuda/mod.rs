@@ -159,6 +159,12 @@ impl Cuda {
         launch.queue(&self.driver)
     }
 
+    /// Queues launches that hand results on in memory of their kernels': no other thread's may come between.
+    fn submit_all(&self, launches: impl IntoIterator<Item = Launch>) -> Result<()> {
+        let _no_other = self.graphs.lock().unwrap_or_else(|e| e.into_inner());
+        launches.into_iter().try_for_each(|launch| self.submit(launch))
+    }
+
     /// Copies of host memory cannot be part of a recorded loop.
     fn host_work(&self, what: &str) {
         let recording = RECORDING.with_borrow(|recording| recording.is_some());
@@ -399,8 +405,7 @@ impl Device for Cuda {
         gain: &Tensor<Buffer>,
         shift: &Tensor<Buffer>,
     ) -> Result<()> {
-        let launches = self.response.global_response_norm(out, x, gain, shift)?;
-        launches.into_iter().try_for_each(|launch| self.submit(launch))
+        self.submit_all(self.response.global_response_norm(out, x, gain, shift)?)
     }
 
     fn conv2d(
@@ -425,9 +430,7 @@ impl Device for Cuda {
         norm: &Norm<Buffer>,
         groups: usize,
     ) -> Result<()> {
-        let [moments, apply] = self.norm.group_norm_silu(out, x, norm, groups);
-        self.submit(moments)?;
-        self.submit(apply)
+        self.submit_all(self.norm.group_norm_silu(out, x, norm, groups))
     }
 
     fn guide_and_sample(
@@ -449,7 +452,7 @@ impl Device for Cuda {
         z: &Tensor<Buffer>,
         codebook: &Tensor<Buffer>,
     ) -> Result<()> {
-        self.codebook.nearest_code(ids, z, codebook).try_for_each(|launch| self.submit(launch))
+        self.submit_all(self.codebook.nearest_code(ids, z, codebook))
     }
 
     fn split(&self, out: &mut Tensor<Buffer>, x: &Tensor<Buffer>) -> Result<()> {

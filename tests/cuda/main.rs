@@ -18,19 +18,20 @@ use muse::config::{Config, TransformerConfig};
 use muse::cpu::Cpu;
 use muse::cuda::Cuda;
 use muse::decode::{DecodeOptions, Step, StepPlan, plan};
-use muse::device::Device;
+use muse::device::{Device, Norm, NormKind};
 use muse::hub::{Folder, MaskingSchedule};
 use muse::models::muse::{Muse, Text};
 use muse::models::uvit::{Conditions, Uvit};
+use muse::ops;
 use muse::plans::PlanSource;
 use muse::rng::NoiseKey;
-use muse::tensor::Precision;
+use muse::tensor::{DType, Precision};
 use muse::text::bert::Bert;
 use muse::text::clip::Clip;
 use muse::tokenizer::Tokenizer;
 use muse::tokenizer::clip::ClipTokenizer;
 use muse::weights::Weights;
-use muse::{DeviceChoice, Engine, EngineOptions, Generated, Request, Size};
+use muse::{DeviceChoice, Engine, EngineOptions, Generated, Request, Result, Size};
 
 use draws::{Draws, draws_of, same_draws};
 
@@ -242,6 +243,52 @@ fn both_backends_run_amused_alike() {
         let key = NoiseKey { seed: 0, stage: 0, step: 0 };
         same_draws(model, mask_token, &states, key, [&on_cpu, &on_gpu], 10);
     }
+}
+
+/// Verbs of several launches hand results on in memory of their kernels: of two threads that queue them at once, none
+/// gets the other's.
+#[test]
+fn threads_share_a_device() {
+    let device = gpu::cuda();
+    let (pixels, channels) = (16, 32);
+    let shape = [1, 4, 4, channels];
+    // Many of both verbs before anything is waited for.
+    let work = |thread: usize, count: usize| -> Vec<(Vec<f32>, Vec<u32>)> {
+        let value = |i: usize| ((i * (37 + 5 * thread) + 11) % 101) as f32 - 50.0;
+        let values = |n: usize| (0..n).map(value).collect::<Vec<f32>>();
+        let x = device.upload(&values(pixels * channels), shape).unwrap();
+        let z = device.upload(&values(pixels * channels), [pixels, channels]).unwrap();
+        let codebook: Vec<f32> = (0..50 * channels).map(|i| value(3 * i)).collect();
+        let codebook = device.upload(&codebook, [50, channels]).unwrap();
+        let all = |value: f32| device.upload(&vec![value; channels], [channels]).unwrap();
+        let norm =
+            Norm { kind: NormKind::Layer, weight: all(1.0), bias: Some(all(0.0)), epsilon: 1e-6 };
+        let zeros = || (device.zeros(DType::F32, shape), device.zeros(DType::U32, [pixels]));
+        let mut results: Vec<_> = (0..count).map(|_| zeros()).collect();
+        for (normed, codes) in &mut results {
+            let (normed, codes) = (normed.as_mut().unwrap(), codes.as_mut().unwrap());
+            ops::group_norm_silu(device, normed, &x, &norm, 8).unwrap();
+            ops::nearest_code(device, codes, &z, &codebook).unwrap();
+        }
+        let read = |(normed, codes): &(Result<_>, Result<_>)| {
+            let normed = device.download(normed.as_ref().unwrap()).unwrap();
+            (normed, device.download(codes.as_ref().unwrap()).unwrap())
+        };
+        results.iter().map(read).collect()
+    };
+    let alone = [0, 1].map(|thread| work(thread, 1).remove(0));
+    assert!(alone[0].0 != alone[1].0 && alone[0].1 != alone[1].1);
+    std::thread::scope(|scope| {
+        for (thread, alone) in alone.iter().enumerate() {
+            scope.spawn(move || {
+                for round in 0..4 {
+                    for (i, found) in work(thread, 150).iter().enumerate() {
+                        assert!(found == alone, "thread {thread}, round {round}, call {i}");
+                    }
+                }
+            });
+        }
+    });
 }
 
 /// Uploads from two threads, larger than all slots of the ring and smaller than a cache line, none of them
