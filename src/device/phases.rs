@@ -5,7 +5,7 @@ use half::bf16;
 use super::HostMatrix;
 use crate::tensor::Floats;
 
-/// Phases of [`Conv::Up`], and source pixels that each of them reads.
+/// Phases of [`Conv::Up`](super::Conv::Up), and source pixels that each of them reads.
 pub const PHASES: usize = 4;
 /// See [`PHASES`].
 pub const PHASE_TAPS: usize = 4;
@@ -35,9 +35,10 @@ fn phases<T: Copy>(
 }
 
 impl HostMatrix<'_> {
-    /// Of a 3×3 convolution the weights for [`Conv::Up`]: `[rows, 4 phases, 2×2, cols]`, phase `2·(y % 2) + x % 2`
-    /// for output pixel (y, x). Of the filter's rows (columns) an even output row sees the first above and the two
-    /// others on one source row, an odd one the first two on one and the third below. Sums in f32, rounded once.
+    /// Of a 3×3 convolution the weights for [`Conv::Up`](super::Conv::Up): `[rows, 4 phases, 2×2, cols]`, phase
+    /// `2·(y % 2) + x % 2` for output pixel (y, x). Of the filter's rows (columns) an even output row sees the first
+    /// above and the two others on one source row, an odd one the first two on one and the third below. Sums in f32,
+    /// rounded once.
     pub fn phases(self) -> Self {
         let weight = match &self.weight {
             Floats::F32(weight) => phases(weight, self.cols, |x| x, |x| x).into(),
