@@ -7,8 +7,8 @@
 #define INFINITE __int_as_float(0x7F800000)
 
 // The nearest code of each row in each part of the codebook, [parts][rows]: distance bits above the index,
-// so that the smallest is the nearest, and of equals the first. All launches go through one stream, so
-// there is one user at a time.
+// so that the smallest is the nearest, and of equals the first. All launches go through one stream, those of a
+// call without another's between them, so there is one user at a time.
 __device__ unsigned long long nearest_found[NEAREST_SLOTS];
 
 // A stage of a tile, channel by channel, so that a thread reads four neighbouring rows or codes at once.

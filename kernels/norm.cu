@@ -32,7 +32,7 @@ LAYER_NORM(layer_norm_f32, float)
 
 // Moments of the group_norm_silu under way: mean and sum of squares about it, [images][pieces][groups]; at
 // last, with each image's first piece, its mean and 1 / sqrt(var + epsilon). All launches go through one
-// stream, so there is one user at a time.
+// stream, those of a call without another's between them, so there is one user at a time.
 __device__ float2 group_moments[GROUP_SLOTS];
 // Blocks that have left their moments; 0 between launches.
 __device__ unsigned int group_arrived;

@@ -119,8 +119,8 @@ __device__ __forceinline__ void depthwise(Out* out, const In* x, const float* we
         filter_strip<false>(out, x, weight, bias, lines, height, width, channels);
 }
 
-// Norms of the global_response_norm under way, [images][channels]. All launches go through one stream, so there
-// is one user at a time.
+// Norms of the global_response_norm under way, [images][channels]. All launches go through one stream, those of a
+// call without another's between them, so there is one user at a time.
 __device__ __align__(16) float response_norms[RESPONSE_SLOTS];
 
 // The root of the sum of squares of four channels from c on over the pixels of an image, by the threads of a

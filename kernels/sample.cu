@@ -159,8 +159,8 @@ struct LeastConfidentFirst {
 // through the grids of all of them. A block of REMASK_THREADS an image; n < 2^22.
 extern "C" __global__ __launch_bounds__(REMASK_THREADS) void remask(
     unsigned int* tokens, const unsigned int* positions, unsigned int* remaining, const unsigned int* sampled,
-    float* confidence, unsigned int cells, unsigned int n, unsigned int keep_masked, float temperature, unsigned int mask_token,
-    unsigned long long seed, unsigned int step) {
+    float* confidence, unsigned int cells, unsigned int n, unsigned int keep_masked, float temperature,
+    unsigned int mask_token, unsigned long long seed, unsigned int step) {
     take_turn();
     __shared__ Select select;
     __shared__ unsigned int counts[REMASK_THREADS / 32];

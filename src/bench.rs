@@ -7,7 +7,6 @@ mod measure;
 mod record;
 mod stats;
 
-pub use crate::files::write_whole;
 pub use ceilings::{Ceilings, Ridge};
 pub use measure::{Counts, Measured, measure, trace};
 pub use record::{

@@ -23,7 +23,6 @@ pub mod device;
 pub mod edit;
 mod engine;
 mod error;
-mod files;
 pub mod hub;
 pub mod image;
 pub mod models;

@@ -3,11 +3,10 @@
 import onnxruntime
 import torch
 
-from amused import Amused, arguments
-from serve import serve
+from exported import PARTS, Exported, main
 
 
-class OnnxRuntime(Amused):
+class OnnxRuntime(Exported):
     def __init__(self, given):
         super().__init__(given, ["onnxruntime", "torch", "diffusers"])
         options = onnxruntime.SessionOptions()
@@ -15,7 +14,7 @@ class OnnxRuntime(Amused):
         providers = ["CPUExecutionProvider"]
         self.parts = {
             name: onnxruntime.InferenceSession(given.converted / f"{name}.onnx", options, providers)
-            for name in ("text", "transformer", "vq")
+            for name in PARTS
         }
         self.how = "exported from PyTorch, all graph optimisations; diffusers' scheduler"
 
@@ -25,16 +24,6 @@ class OnnxRuntime(Amused):
         out = session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
         return [torch.from_numpy(value) for value in out]
 
-    def encode(self, ids):
-        return self.run("text", ids)
-
-    def logits(self, *inputs):
-        return self.run("transformer", *inputs)[0]
-
-    def decode(self, tokens):
-        return self.run("vq", tokens)[0]
-
 
 if __name__ == "__main__":
-    given = arguments()
-    serve(lambda: OnnxRuntime(given))
+    main(OnnxRuntime)

@@ -3,11 +3,10 @@
 import openvino
 import torch
 
-from amused import Amused, arguments
-from serve import serve
+from exported import PARTS, Exported, main
 
 
-class OpenVino(Amused):
+class OpenVino(Exported):
     def __init__(self, given):
         super().__init__(given, ["openvino", "torch", "diffusers"])
         core = openvino.Core()
@@ -19,7 +18,7 @@ class OpenVino(Amused):
         }
         self.parts = {
             name: core.compile_model(given.converted / f"{name}.xml", "CPU", settings)
-            for name in ("text", "transformer", "vq")
+            for name in PARTS
         }
         self.how = f"traced from PyTorch, hint {given.dtype}; diffusers' scheduler"
 
@@ -27,17 +26,6 @@ class OpenVino(Amused):
         out = self.parts[part]([value.numpy() for value in inputs], share_inputs=True)
         return [torch.from_numpy(out[i]) for i in range(len(out))]
 
-    def encode(self, ids):
-        return self.run("text", ids)
-
-    def logits(self, *inputs):
-        return self.run("transformer", *inputs)[0]
-
-    def decode(self, tokens):
-        return self.run("vq", tokens)[0]
-
 
 if __name__ == "__main__":
-    given = arguments()
-    given.dtype = {"f32": "f32", "bf16": "bf16"}[given.dtype]
-    serve(lambda: OpenVino(given))
+    main(OpenVino)

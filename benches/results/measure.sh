@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Measures this machine into benches/results/NAME and writes its RESULTS.md. Run it while nothing else runs:
+# Measures this machine into benches/results/NAME and writes its RESULTS.md. Run it while nothing else runs; the first run
+# sets the peers up below target/peers:
 #   benches/results/measure.sh NAME
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -9,15 +10,17 @@ bench() { target/release/muse-bench "$@"; }
 mkdir -p "$folder"
 bench roofline --json "$folder/roofline.json"
 bench step --iterations 20 --json "$folder/step.json"
-bench step --iterations 20 --dtype f32 --json "$folder/step-f32.json"
+bench step --iterations 20 --json "$folder/step-again.json"
 bench image --iterations 20 --json "$folder/image.json"
 bench ops --iterations 20 --json "$folder/ops.json"
-bench sweep --over-steps 4,8,12 --over-threads 1,2 --json "$folder/sweep.json"
+bench sweep --over-dtypes f32,bf16,int8 --over-threads 1,2 --json "$folder/sweep.json"
+bench sweep --over-batch 1,2,4,8 --json "$folder/sweep-batch.json"
 for shape in amused-256 amused-512 muse-632m muse-superres muse-3b; do
     bench image --shape "$shape" --steps 2 --iterations 3 --json "$folder/$shape.json"
 done
-# The peers have sections of their own, their environment and models are made below target/peers at the first run.
-bench peers --threads 2 --json "$folder/peers-demo.json"
-bench peers --shape amused-256 --threads 2 --dtypes f32 --steps 2 --starts 0 --json "$folder/peers-amused-256-f32.json"
-bench peers --shape amused-256 --threads 2 --dtypes bf16,int8 --json "$folder/peers-amused-256.json"
+# Two steps an image: with the model's twelve the rounds take half an hour.
+peers=(peers --shape amused-256 --threads 2 --steps 2)
+bench peers --threads 2 --starts 3 --json "$folder/peers-demo.json"
+bench "${peers[@]}" --dtypes f32 --starts 0 --json "$folder/peers-amused-256-f32.json"
+bench "${peers[@]}" --dtypes bf16,int8 --starts 3 --json "$folder/peers-amused-256.json"
 bench report "$folder"/*.json -o "$folder/RESULTS.md"

@@ -41,8 +41,8 @@ struct Place {
 };
 
 // sums = this warp's WM rows and WN columns of a tile [BM, BN], f32, in ascending k, 16 at a time.
-//   rows     k; taps, those of stored() in a row of w that it begins with; where ONE_TAP: x, the first of k bf16 of row 0, other rows after it; else at(row, tap):
-//            the first of k bf16, or null for zeros
+//   rows     k; taps, the first of the stored() taps in a row of w; where ONE_TAP: x, the first of k bf16 of row 0,
+//            other rows after it; else at(row, tap): the first of k bf16, or null for zeros
 //   w        [n, taps, kp] bf16, kp = k rounded up to 8, zeros there; no launch writes it
 //   memory   [STAGES, BM + BN, 128] bytes in shared memory, aligned to 128; free for others when this returns
 // Takes the turn of the launch; then `also` may start copies of its own, which are there when this returns.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stats::{Summary, summary};
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::image::write_new;
 
 /// The schema of the files, and its version.
 pub const SCHEMA: &str = "muse-bench 1";
@@ -162,7 +162,7 @@ impl Series {
 
     /// Whether its samples are decode steps of a warm engine.
     pub fn is_step(&self) -> bool {
-        self.name.ends_with(" step") && self.name != "first step"
+        self.name.ends_with(" step") && !self.name.ends_with("first step")
     }
 
     /// Whether it is about decode steps: warm, cold, or with verbs recorded.
@@ -318,6 +318,6 @@ impl Record {
     /// Writes a file of records, all of it or nothing.
     pub fn write(records: &[Record], path: impl AsRef<Path>) -> Result<()> {
         let json = serde_json::to_string_pretty(records).expect("records are JSON");
-        write_whole(path.as_ref(), &(json + "\n"))
+        write_new(path.as_ref(), (json + "\n").as_bytes(), true)
     }
 }

@@ -46,7 +46,8 @@ impl Kernel for Products {
 }
 
 impl Cpu {
-    /// Operations a second of products of `dtype` (f32, bf16 or int8), operands in registers, on all threads. A level without products of pairs has one rate for both.
+    /// Operations a second of products of `dtype` (f32, bf16 or int8), operands in registers, on all threads. A level
+    /// without products of pairs has one rate for f32 and bf16.
     pub fn peak(&self, dtype: DType) -> f64 {
         let kernel = Products { of: dtype };
         let tasks = 8 * self.threads();

@@ -188,10 +188,7 @@ impl<D: Device> SelfAttention<D> {
         let products = weights.products();
         Ok(SelfAttention {
             norm,
-            qkv: {
-                let qkv = weights.matrices(&[&q, &k, &v], square, bias)?;
-                pack_step(device, qkv, products)?
-            },
+            qkv: pack_step(device, weights.matrices(&[&q, &k, &v], square, bias)?, products)?,
             out: step_linear(device, weights, &out, square, bias)?,
         })
     }

@@ -1,8 +1,8 @@
 //! `linear` and `linear_add` with weights of int8 ([`Device::pack_int8`]).
 
 use super::judge::*;
-use super::linear::{SIZES, activate, activate_exactly};
-use crate::device::{Activation, Device, GATE, HostMatrix};
+use super::linear::{Call, SIZES, activate, activate_exactly};
+use crate::device::{Activation, Device, GATE};
 use crate::ops;
 use crate::tensor::DType;
 
@@ -84,25 +84,16 @@ fn product<D: Device>(judge: &mut Judge<'_, D>, case: Case) -> Checked<()> {
     let b = random.floats(features, 1.0);
     let residual = random.floats(m * n, 1.0);
 
-    let got = everywhere!(judge, case, DType::I8, |device| {
-        let x = float_input(device, &x, DType::BF16, [m, k])?;
-        let matrix = HostMatrix {
-            weight: of_dtype(&w, from),
-            bias: bias.then(|| b.clone()),
-            rows: features,
-            cols: k,
-            taps: 1,
-        };
-        let weight = ops::pack_int8(device, matrix)?;
-        let mut y = float_output(device, out, [m, n])?;
-        if add {
-            y = input(device, &residual, [m, n])?;
-            ops::linear_add(device, &mut y.tensor, &x.tensor, &weight)?;
-        } else {
-            ops::linear(device, &mut y.tensor, &x.tensor, &weight, activation)?;
-        }
-        bits(&y.floats(device)?)
-    });
+    let call = Call {
+        x: (&x, DType::BF16),
+        w: (&w, from),
+        bias: bias.then_some(&b),
+        sizes: [m, n, k],
+        activation,
+        out,
+        residual: add.then_some(&residual),
+    };
+    let got = everywhere!(judge, case, DType::I8, |device| call.on(device, ops::pack_int8)?);
 
     let x_rows: Vec<_> = x.chunks_exact(k).map(quantise).collect();
     let w_rows: Vec<_> = w.chunks_exact(k).map(quantise).collect();
@@ -170,14 +161,18 @@ fn not_finite<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
     let w = random.values(n * k, 1.0, DType::BF16);
     (x[k + 3], x[2 * k + 69], x[4 * k]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
     let case = "rows that are not finite";
+    let call = Call {
+        x: (&x, DType::BF16),
+        w: (&w, DType::BF16),
+        bias: None,
+        sizes: [m, n, k],
+        activation: Activation::None,
+        out: DType::F32,
+        residual: None,
+    };
     let got = everywhere!(judge, case, DType::I8, |device| {
-        let x = float_input(device, &x, DType::BF16, [m, k])?;
-        let matrix =
-            HostMatrix { weight: of_dtype(&w, DType::BF16), bias: None, rows: n, cols: k, taps: 1 };
-        let weight = ops::pack_int8(device, matrix)?;
-        let mut y = float_output(device, DType::F32, [m, n])?;
-        ops::linear(device, &mut y.tensor, &x.tensor, &weight, Activation::None)?;
-        y.floats(device)?.into_iter().map(|y| u32::from(y.is_nan())).collect::<Vec<_>>()
+        let y = floats(&call.on(device, ops::pack_int8)?);
+        y.into_iter().map(|y| u32::from(y.is_nan())).collect::<Vec<_>>()
     });
     let expected: Vec<u32> = (0..m * n).map(|i| u32::from([1, 2, 4].contains(&(i / n)))).collect();
     judge.exactly(case, &got, &expected);

@@ -4,8 +4,9 @@ use super::Sums;
 use super::judge::*;
 use super::norm::{Kind, PLAIN, Parameters, kinds};
 use crate::device::{Activation, Device, GATE, HostMatrix};
+use crate::error::Result;
 use crate::ops;
-use crate::tensor::DType;
+use crate::tensor::{DType, Matrix};
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -18,6 +19,50 @@ struct Case {
     add: bool, // linear_add
     scale: f32,
     of: DType, // x and w
+}
+
+/// A call of `linear`, or of `linear_add` where there is a residual, of m rows, n outputs and k inputs.
+pub(super) struct Call<'a> {
+    pub x: (&'a [f32], DType),
+    pub w: (&'a [f32], DType),
+    pub bias: Option<&'a Vec<f32>>,
+    pub sizes: [usize; 3],
+    pub activation: Activation,
+    pub out: DType,
+    pub residual: Option<&'a Vec<f32>>,
+}
+
+impl Call<'_> {
+    /// What it gives on a device, with weights packed by `pack`.
+    pub fn on<D: Device>(
+        &self,
+        device: &D,
+        pack: impl Fn(&D, HostMatrix<'_>) -> Result<Matrix<D::Packed>>,
+    ) -> Checked<Vec<u32>> {
+        let [m, n, k] = self.sizes;
+        let x = float_input(device, self.x.0, self.x.1, [m, k])?;
+        let matrix = HostMatrix {
+            weight: of_dtype(self.w.0, self.w.1),
+            bias: self.bias.cloned(),
+            rows: self.activation.rows(n),
+            cols: k,
+            taps: 1,
+        };
+        let weight = pack(device, matrix)?;
+        let mut y = match self.residual {
+            Some(residual) => {
+                let mut y = input(device, residual, [m, n])?;
+                ops::linear_add(device, &mut y.tensor, &x.tensor, &weight)?;
+                y
+            }
+            None => {
+                let mut y = float_output(device, self.out, [m, n])?;
+                ops::linear(device, &mut y.tensor, &x.tensor, &weight, self.activation)?;
+                y
+            }
+        };
+        Ok(bits(&y.floats(device)?))
+    }
 }
 
 impl Case {
@@ -147,25 +192,16 @@ fn product<D: Device>(judge: &mut Judge<'_, D>, case: Case) -> Checked<()> {
     let b = random.floats(features, scale);
     let residual = random.floats(m * n, 1.0);
 
-    let got = everywhere!(judge, case, of, |device| {
-        let x = float_input(device, &x, of, [m, k])?;
-        let matrix = HostMatrix {
-            weight: of_dtype(&w, of),
-            bias: bias.then(|| b.clone()),
-            rows: features,
-            cols: k,
-            taps: 1,
-        };
-        let weight = ops::pack(device, matrix)?;
-        let mut y = float_output(device, out, [m, n])?;
-        if add {
-            y = input(device, &residual, [m, n])?;
-            ops::linear_add(device, &mut y.tensor, &x.tensor, &weight)?;
-        } else {
-            ops::linear(device, &mut y.tensor, &x.tensor, &weight, activation)?;
-        }
-        bits(&y.floats(device)?)
-    });
+    let call = Call {
+        x: (&x, of),
+        w: (&w, of),
+        bias: bias.then_some(&b),
+        sizes: [m, n, k],
+        activation,
+        out,
+        residual: add.then_some(&residual),
+    };
+    let got = everywhere!(judge, case, of, |device| call.on(device, ops::pack)?);
 
     let (mut exactly, mut naive, mut truncated) = (Vec::new(), Vec::new(), Vec::new());
     let mut flushing = Vec::new();

@@ -13,7 +13,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::image::write_new;
 
 /// All spans of this process from [`Recording::start`] on, in memory until they are written.
 pub struct Recording {
@@ -64,7 +64,7 @@ impl Recording {
     pub fn finish(self) -> Result<()> {
         let ended = std::mem::take(&mut *self.spans.lock());
         let trace = json!({ "displayTimeUnit": "ms", "traceEvents": ended.events });
-        write_whole(&self.path, &trace.to_string())
+        write_new(&self.path, trace.to_string().as_bytes(), true)
     }
 }
 

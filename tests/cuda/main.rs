@@ -9,7 +9,7 @@ mod gpu;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::sync::{Barrier, LazyLock};
 use std::time::Duration;
 
 use half::bf16;
@@ -253,7 +253,7 @@ fn threads_share_a_device() {
     let (pixels, channels) = (16, 32);
     let shape = [1, 4, 4, channels];
     // Many of both verbs before anything is waited for.
-    let work = |thread: usize, count: usize| -> Vec<(Vec<f32>, Vec<u32>)> {
+    let work = |thread: usize, count: usize, together: &Barrier| -> Vec<(Vec<f32>, Vec<u32>)> {
         let value = |i: usize| ((i * (37 + 5 * thread) + 11) % 101) as f32 - 50.0;
         let values = |n: usize| (0..n).map(value).collect::<Vec<f32>>();
         let x = device.upload(&values(pixels * channels), shape).unwrap();
@@ -267,7 +267,9 @@ fn threads_share_a_device() {
         let mut results: Vec<_> = (0..count).map(|_| zeros()).collect();
         for (normed, codes) in &mut results {
             let (normed, codes) = (normed.as_mut().unwrap(), codes.as_mut().unwrap());
+            together.wait();
             ops::group_norm_silu(device, normed, &x, &norm, 8).unwrap();
+            together.wait();
             ops::nearest_code(device, codes, &z, &codebook).unwrap();
         }
         let read = |(normed, codes): &(Result<_>, Result<_>)| {
@@ -276,15 +278,14 @@ fn threads_share_a_device() {
         };
         results.iter().map(read).collect()
     };
-    let alone = [0, 1].map(|thread| work(thread, 1).remove(0));
+    let alone = [0, 1].map(|thread| work(thread, 1, &Barrier::new(1)).remove(0));
     assert!(alone[0].0 != alone[1].0 && alone[0].1 != alone[1].1);
+    let together = &Barrier::new(2);
     std::thread::scope(|scope| {
         for (thread, alone) in alone.iter().enumerate() {
             scope.spawn(move || {
-                for round in 0..4 {
-                    for (i, found) in work(thread, 150).iter().enumerate() {
-                        assert!(found == alone, "thread {thread}, round {round}, call {i}");
-                    }
+                for (i, found) in work(thread, 200, together).iter().enumerate() {
+                    assert!(found == alone, "thread {thread}, call {i}");
                 }
             });
         }

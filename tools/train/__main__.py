@@ -60,6 +60,10 @@ def arguments() -> argparse.Namespace:
                 "--images", metavar="DIR", help="read DIR/base and DIR/full instead of making images"
             )
             stage.add_argument("--count", type=int, default=256, help="held-out prompts")
+            stage.add_argument("--dtype", default="bf16", help="what the engine computes in")
+            stage.add_argument(
+                "--against", metavar="DIR", help="pictures of the same prompts to compare with, one by one"
+            )
             stage.add_argument(
                 "--unseen", action="store_true", help="prompts of synonyms that training never used"
             )

@@ -94,8 +94,13 @@ def sampled(out: Path, captions: list[str], settings: dict, full: bool) -> dict[
     return pictures
 
 
-def engine_pictures(args, prompts: Path, size: str, directory: Path) -> None:
-    """The one place that knows the engine's command line: DIR/0000.png … one per line of the file."""
+def gained_and_lost(before: list[bool], after: list[bool]) -> tuple[int, int]:
+    """Answers to the same prompts that became right, and those that were."""
+    return sum(b > a for a, b in zip(before, after)), sum(b < a for a, b in zip(before, after))
+
+
+def engine_pictures(args, prompts: Path, size: str, directory: Path, seed: int, options: list[str]) -> None:
+    """Pictures of prompts: DIR/0000.png … one per line of the file, with seeds from `seed` on."""
     command = [
         args.muse,
         "generate",
@@ -104,12 +109,13 @@ def engine_pictures(args, prompts: Path, size: str, directory: Path) -> None:
         "--prompts",
         prompts,
         "--seed",
-        str(args.seed),
+        seed,
         "--size",
         size,
         "-o",
         directory,
         "--force",
+        *options,
     ]
     subprocess.run([str(part) for part in command], check=True)
 
@@ -138,10 +144,8 @@ def run(args) -> None:
                 directory.mkdir(parents=True, exist_ok=True)
                 prompts = out / "eval" / "prompts.txt"
                 prompts.write_text("\n".join(captions) + "\n")
-                engine_pictures(args, prompts, size, directory)
-            pictures[size] = [
-                np.asarray(Image.open(directory / f"{i:04}.png").convert("RGB")) for i in range(args.count)
-            ]
+                engine_pictures(args, prompts, size, directory, args.seed, ["--dtype", args.dtype])
+            pictures[size] = read(directory, args.count)
     report(
         out,
         scenes,
@@ -151,23 +155,33 @@ def run(args) -> None:
     )
 
 
+def read(directory: Path, count: int) -> list[np.ndarray]:
+    return [np.asarray(Image.open(directory / f"{i:04}.png").convert("RGB")) for i in range(count)]
+
+
+def judged(scenes: list[Scene], findings: list[Finding]) -> dict[str, list[bool]]:
+    """The answers of all scenes, measure by measure."""
+    answers: dict[str, list[bool]] = {measure: [] for measure in MEASURES}
+    for scene, found in zip(scenes, findings):
+        for measure, values in judge(scene, found).items():
+            answers[measure] += values
+    return answers
+
+
 def report(out: Path, scenes: list[Scene], pictures: dict, detector: Detector, args) -> None:
     """Prints the table, appends it to eval.jsonl and draws the sheets of the first sixteen prompts."""
     source = "ceiling" if args.ceiling else "torch" if args.torch else "engine"
     print(f"{'%':>14} " + " ".join(f"{m:>17}" for m in MEASURES))
     for size, shown in pictures.items():
-        answers: dict[str, list[bool]] = {m: [] for m in MEASURES}
-        unknown = 0
-        for scene, picture in zip(scenes, shown):
-            found = detector.find(picture)
-            unknown += any(s.object == UNKNOWN for s in found.sprites)
-            for measure, values in judge(scene, found).items():
-                answers[measure] += values
+        findings = [detector.find(picture) for picture in shown]
+        unknown = sum(any(s.object == UNKNOWN for s in found.sprites) for found in findings)
+        answers = judged(scenes, findings)
         record = {
             "source": source,
             "size": size,
             "prompts": len(scenes),
             "unseen": args.unseen,
+            "dtype": args.dtype,
             "set": args.set,
             "with unknown sprite": round(100 * unknown / len(scenes), 1),
         }
@@ -183,6 +197,16 @@ def report(out: Path, scenes: list[Scene], pictures: dict, detector: Detector, a
             }
             cells.append(f"{share:5.1f} ({100 * low:4.1f}–{100 * high:5.1f})")
         print(f"{source + ' ' + size:>14} " + " ".join(f"{c:>17}" for c in cells), flush=True)
+        if args.against:
+            others = [detector.find(picture) for picture in read(Path(args.against) / size, len(scenes))]
+            before, after = (judged(scenes, f)["whole scene"] for f in (others, findings))
+            record["gained"], record["lost"] = gained, lost = gained_and_lost(before, after)
+            points, spread = (gained - lost) / len(scenes), (gained + lost) / len(scenes)
+            half = 1.96 * math.sqrt((spread - points**2) / len(scenes))
+            print(
+                f"{'':>14} whole scenes against {args.against}: gained {gained}, lost {lost}, "
+                f"{100 * points:+.1f} ± {100 * half:.1f} points"
+            )
         with (out / "eval.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
         name = f"eval.{source}.{size}{'.unseen' if args.unseen else ''}.png"

@@ -5,19 +5,15 @@ from the plot, and `eval` measures them on others.
 """
 
 import json
-import subprocess
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from detector import Detector
-from evaluate import interval, judge
+from evaluate import engine_pictures, gained_and_lost, interval, judged, read
 from runtime import World
 from scenes import Renderer, Sampler, Scene
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
-SAMPLERS = {  # name: options of the engine; guidance is linear where nothing is said
+SAMPLERS = {  # name: options of the engine; guidance is linear where nothing is said; the first is the default
     "confidence": ["--order", "confidence"],
     "Halton": ["--order", "halton"],
     "random": ["--order", "random"],
@@ -37,39 +33,28 @@ def run(args) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     prompts = directory / "prompts.txt"
     prompts.write_text("".join(scene.caption + "\n" for scene in scenes))
-    records = []
+    records, default = [], {}
     for name, options in SAMPLERS.items():
         for steps in STEPS:
             pictures = directory / f"{name}.{steps}"
             if not (pictures / f"{args.count - 1:04}.png").exists():
-                generate(args, prompts, pictures, [*options, "--steps", str(steps)])
-            record = measured(scenes, detector, pictures) | {"sampler": name, "steps": steps}
-            print(f"{name:12} {steps:3} " + " ".join(cell(m, record[m]) for m in MEASURES), flush=True)
-            records.append(record)
+                pictures.mkdir(exist_ok=True)
+                engine_pictures(args, prompts, "base", pictures, 0, [*options, "--steps", str(steps)])
+            answers = judged(scenes, [detector.find(picture) for picture in read(pictures, args.count)])
+            whole = answers["whole scene"]
+            gained, lost = gained_and_lost(default.setdefault(steps, whole), whole)
+            shares = {measure: share(answers[measure]) for measure in MEASURES}
+            records.append({"sampler": name, "steps": steps, "gained": gained, "lost": lost} | shares)
+            row = " ".join(cell(measure, shares[measure]) for measure in MEASURES)
+            print(f"{name:12} {steps:3} {row}, whole scenes gained {gained}, lost {lost}", flush=True)
             draw(directory / "steps.svg", records)
     (directory / "samplers.json").write_text(json.dumps(records, indent=1) + "\n")
 
 
-def generate(args, prompts: Path, directory: Path, options: list[str]) -> None:
-    common = ["--model", args.model, "--size", "base", "--device", "cpu", "--prompts", prompts, "-o", directory]
-    threads = ["--threads", args.threads] if args.threads else []
-    command = [args.muse, "generate", *common, *options, *threads, "--force"]
-    subprocess.run([str(part) for part in command], check=True, capture_output=True)
-
-
-def measured(scenes: list[Scene], detector: Detector, pictures: Path) -> dict:
-    answers: dict[str, list[bool]] = {measure: [] for measure in MEASURES}
-    for index, scene in enumerate(scenes):
-        picture = np.asarray(Image.open(pictures / f"{index:04}.png").convert("RGB"))
-        found = judge(scene, detector.find(picture))
-        for measure in MEASURES:
-            answers[measure] += found[measure]
-    record = {}
-    for measure, values in answers.items():
-        low, high = interval(sum(values), len(values))
-        share = sum(values) / len(values)
-        record[measure] = {"percent": 100 * share, "low": 100 * low, "high": 100 * high}
-    return record
+def share(values: list[bool]) -> dict[str, float]:
+    """Per cent, with a 95 % interval."""
+    low, high = interval(sum(values), len(values))
+    return {"percent": 100 * sum(values) / len(values), "low": 100 * low, "high": 100 * high}
 
 
 def cell(measure: str, value: dict) -> str:

@@ -11,7 +11,8 @@ use muse::{DeviceChoice, Precision};
 #[command(
     version,
     after_help = "Exit codes: 0 done, 1 a regression was found, 2 options that cannot be used, 3 a model or record \
-                  that cannot be used, 4 a file that cannot be read or written, 5 a device that is absent or failed, 6 another engine or its environment."
+                  that cannot be used, 4 a file that cannot be read or written, 5 a device that is absent or failed, \
+                  6 another engine or its environment."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -57,7 +58,7 @@ pub struct Arguments {
     /// Images that count, or batches of them
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub iterations: u32,
-    /// Images before them
+    /// As many before them
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub warm_up: u32,
     /// Images that are decoded side by side; times are those of all of them

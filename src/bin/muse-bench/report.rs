@@ -4,7 +4,8 @@ mod charts;
 mod markdown;
 mod svg;
 
-use muse::bench::{Record, write_whole};
+use muse::bench::{Record, Settings};
+use muse::image::write_new;
 use muse::{Error, Result};
 
 use crate::options::ReportArgs;
@@ -45,7 +46,7 @@ pub fn run(arguments: &ReportArgs) -> Result<()> {
         Some(extension) if extension == "md" => markdown::page(&records),
         _ => page(&records),
     };
-    write_whole(&arguments.out, &text)?;
+    write_new(&arguments.out, text.as_bytes(), true)?;
     println!("{}: {} records", arguments.out.display(), records.len());
     Ok(())
 }
@@ -103,12 +104,20 @@ fn page(records: &[Record]) -> String {
 
 /// What a record is called in the charts.
 fn label(record: &Record) -> String {
-    let Some(subject) = &record.subject else { return record.machine.device.clone() };
-    let settings = &subject.settings;
+    match &record.subject {
+        Some(subject) => named(record, &subject.settings),
+        None => record.machine.device.clone(),
+    }
+}
+
+/// The engine and the model of a record with these settings.
+fn named(record: &Record, settings: &Settings) -> String {
     let number = |n: Option<u32>, what: &str| n.map_or(String::new(), |n| format!(", {n} {what}"));
     let (threads, steps) = (number(settings.threads, "threads"), number(settings.steps, "steps"));
+    let batch = number(Some(settings.batch).filter(|&images| images > 1), "images");
     let peer = record.peer.as_ref().map_or(String::new(), |peer| format!("{}: ", peer.name));
-    format!("{peer}{} {} {}{threads}{steps}", subject.model, settings.dtype, settings.device)
+    let model = record.subject.as_ref().map_or("", |subject| &subject.model);
+    format!("{peer}{model} {} {}{threads}{steps}{batch}", settings.dtype, settings.device)
 }
 
 fn overview(records: &[Record]) -> String {

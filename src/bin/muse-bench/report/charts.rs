@@ -2,11 +2,11 @@
 
 use muse::bench::{Record, Ridge, Series, Settings, Verb};
 
-use super::label;
 use super::svg::{Anchor, Svg, WIDTH, number, ticks};
+use super::{label, named};
 
 const LEFT: f64 = 190.0;
-const RIGHT: f64 = 30.0;
+const RIGHT: f64 = 60.0; // half of a median's words
 const ROW: f64 = 26.0;
 
 /// A horizontal axis from 0, at the foot of a chart.
@@ -290,15 +290,7 @@ pub fn against(records: &[Record]) -> Vec<String> {
             let subject = record.subject.as_ref()?;
             let mut others = subject.settings.clone();
             let value = take(&mut others);
-            let number =
-                |n: Option<u32>, what: &str| n.map_or(String::new(), |n| format!(", {n} {what}"));
-            let (threads, steps) =
-                (number(others.threads, "threads"), number(others.steps, "steps"));
-            let batch = number(Some(others.batch).filter(|&n| n > 1), "images");
-            let key = format!(
-                "{} {} {}{threads}{steps}{batch}, {}",
-                subject.model, others.dtype, others.device, record.program.commit
-            );
+            let key = format!("{}, {}", named(record, &others), record.program.commit);
             Some((key, value))
         };
         let place = |record: &Record| {
