@@ -4,11 +4,8 @@
 use criterion::{Criterion, Throughput};
 use half::bf16;
 use muse::cpu::Cpu;
-use muse::device::{
-    Activation, Attention, Conv, Device, Heads, HostMatrix, Masked, Norm, NormKind, Sampling,
-};
+use muse::device::{Activation, Attention, Conv, Device, Heads, HostMatrix, Norm, NormKind};
 use muse::ops;
-use muse::rng::NoiseKey;
 use muse::tensor::{DType, Floats, Matrix, Precision, Shape};
 
 fn values(n: usize) -> Vec<bf16> {
@@ -177,27 +174,6 @@ fn elementwise(criterion: &mut Criterion, device: &Cpu, name: &str) {
     group.bench_function("group_norm_silu 64x64x32", |b| {
         b.iter(|| ops::group_norm_silu(device, &mut y, &x, &parameters, 8).unwrap());
     });
-
-    let (n, v) = (256, 1024);
-    let logits: Vec<f32> = values(2 * n * v).into_iter().map(f32::from).collect();
-    let logits = device.upload(&logits, [2 * n, v]).unwrap();
-    let positions: Vec<u32> = (0..n as u32).collect();
-    let mut masked = Masked {
-        images: 1,
-        tokens: device.zeros(DType::U32, [n]).unwrap(),
-        positions: device.upload(&positions, [n]).unwrap(),
-        remaining: device.zeros(DType::U32, [n]).unwrap(),
-        sampled: device.zeros(DType::U32, [n]).unwrap(),
-        confidence: device.zeros(DType::F32, [n]).unwrap(),
-    };
-    let noise = NoiseKey { seed: 1, stage: 0, step: 0 };
-    group.throughput(Throughput::Elements((2 * n * v) as u64));
-    for (name, top_k) in [("256x1024", 0), ("256x1024 top 50", 50)] {
-        let sampling = Sampling { guidance: 3.0, temperature: 1.0, top_k, noise };
-        group.bench_function(format!("guide_and_sample {name}"), |b| {
-            b.iter(|| ops::guide_and_sample(device, &mut masked, &logits, sampling).unwrap());
-        });
-    }
 }
 
 fn main() {

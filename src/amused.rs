@@ -9,20 +9,20 @@ use crate::decode::{DecodeOptions, GuidanceSchedule, Order, Start, StepPlan, Tor
 use crate::device::Device;
 use crate::edit::Change;
 use crate::error::{Error, Result};
-use crate::hub::{Folder, MaskingSchedule};
+use crate::hub::{Folder, MaskingSchedule, weights_file};
 use crate::image::Mask;
 use crate::models::MaskedModel;
 use crate::models::uvit::{Conditions, Uvit};
 use crate::pipeline::{Family, Level};
 use crate::request::{Overrides, Request, Rng, Size};
 use crate::rng::{NoiseKey, Purpose};
-use crate::tensor::{Precision, Tensor};
+use crate::tensor::Tensor;
 use crate::text::blend;
 use crate::text::clip::{Clip, Encoded};
 use crate::tokenizer::Encoded as Tokens;
 use crate::tokenizer::clip::ClipTokenizer;
 use crate::vq::Vq;
-use crate::weights::Weights;
+use crate::weights::Reading;
 
 /// Temperature that a single given temperature falls to over the steps, as in diffusers.
 pub const LAST_TEMPERATURE: f32 = 0.01;
@@ -140,9 +140,9 @@ impl<D: Device> Amused<D> {
 impl<D: Device> Family<D> for Amused<D> {
     type Text = Scene<D>;
 
-    fn load(device: &D, path: &Path, precision: Precision) -> Result<Self> {
+    fn load(device: &D, path: &Path, reading: &Reading) -> Result<Self> {
         let folder = Folder::open(path, None)?;
-        let open = |paths: &[PathBuf]| Ok(Weights::open_shards(paths)?.in_precision(precision));
+        let open = |paths: &[PathBuf], part: &str| reading.open(paths, &weights_file(part));
         let (text, image) = std::thread::scope(|scope| {
             let text = scope.spawn(|| -> Result<_> {
                 let tokenizer = ClipTokenizer::open(&folder.tokenizer)?;
@@ -151,13 +151,13 @@ impl<D: Device> Family<D> for Amused<D> {
                     let problem = format!("{ids} ids; expected at most {rows}, the text encoder's");
                     return Err(Error::model(&folder.tokenizer, problem));
                 }
-                let weights = open(&folder.text_encoder_weights)?;
+                let weights = open(&folder.text_encoder_weights, "text_encoder")?;
                 Ok((tokenizer, Clip::load(device, weights, &folder.text_encoder)?))
             });
             let image = || -> Result<_> {
-                let weights = open(&folder.transformer_weights)?;
+                let weights = open(&folder.transformer_weights, "transformer")?;
                 let transformer = Uvit::load(device, weights, &folder.transformer)?;
-                let weights = open(&folder.vqvae_weights)?;
+                let weights = open(&folder.vqvae_weights, "vqvae")?;
                 Ok((transformer, Vq::load(device, weights, &VqConfig::from(&folder.vqvae))?))
             };
             let image = image();

@@ -13,6 +13,7 @@
 //! overrides it, and the default stays the override's reference.
 
 mod attention;
+mod matrix;
 mod norm;
 mod phases;
 
@@ -20,36 +21,9 @@ use crate::error::{Error, Result};
 pub use crate::tensor::Element;
 use crate::tensor::{DType, Floats, Matrix, Shape, Tensor};
 pub use attention::{Attention, Heads};
+pub use matrix::{HostMatrix, Keeper, KeptMatrix, MatrixSizes, MatrixSource, PackedParts, Shared};
 pub use norm::{Depthwise, Modulation, Norm, NormKind, Normalize};
 pub use phases::{PHASE_TAPS, PHASES};
-
-/// Weights of a linear layer or a convolution as they lie in host memory, before packing.
-pub struct HostMatrix<'a> {
-    /// `[rows, taps, cols]`, row-major: a linear layer's `[out, in]`, or a convolution's
-    /// `[out, ky*kx, in]`.
-    pub weight: Floats<'a>,
-    /// `[rows]` f32.
-    pub bias: Option<Vec<f32>>,
-    /// Output features.
-    pub rows: usize,
-    /// Input features of one tap.
-    pub cols: usize,
-    /// Filter taps.
-    pub taps: usize,
-}
-
-impl HostMatrix<'_> {
-    /// The bf16 matrix that does with inputs [in two parts](Device::split) what this one does with whole ones: each
-    /// tap's columns twice.
-    pub fn of_parts(self) -> Self {
-        let Floats::BF16(weight) = &self.weight else {
-            return self; // f32 inputs are whole
-        };
-        let taps = weight.chunks_exact(self.cols);
-        let weight = taps.flat_map(|tap| tap.repeat(2)).collect::<Vec<_>>().into();
-        HostMatrix { weight, cols: 2 * self.cols, ..self }
-    }
-}
 
 /// What follows the accumulation and bias of a linear layer, before the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,6 +206,26 @@ pub trait Device: Send + Sync {
     /// [`Error::Device`] on a device without [`DType::I8`] ([`Device::supports`]).
     fn pack_int8(&self, _: HostMatrix<'_>) -> Result<Self::Packed> {
         let problem = "no products of int8 on this device; compute in bf16".into();
+        Err(Error::Device { device: self.describe(), problem })
+    }
+
+    /// What a packed matrix consists of, to be kept in a file, on a device whose matrices can be kept.
+    ///
+    /// # Errors
+    /// [`Error::Device`] on others.
+    fn parts<'a>(&self, _: &'a Self::Packed) -> Result<PackedParts<&'a [u8]>> {
+        let problem =
+            "weights packed for this device cannot be kept; convert on the processor".into();
+        Err(Error::Device { device: self.describe(), problem })
+    }
+
+    /// The matrix of these parts, which stay where they lie; `None` where they are not of these sizes.
+    ///
+    /// # Errors
+    /// [`Error::Device`] on a device whose matrices cannot be kept.
+    fn adopt(&self, _: MatrixSizes, _: PackedParts<Shared>) -> Result<Option<Self::Packed>> {
+        let problem =
+            "weights packed for the processor; load the model that they were converted from".into();
         Err(Error::Device { device: self.describe(), problem })
     }
 

@@ -23,6 +23,7 @@ use crate::shape::{Drawn, Shape};
 use crate::spans;
 use crate::tensor::Precision;
 use crate::trace::{Event, Traced};
+use crate::weights::Reading;
 
 /// Where an engine runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -180,7 +181,12 @@ impl Engine {
     /// [`Error::Device`] when the device asked for cannot be used, [`Error::Option`] when it does not compute
     /// in that precision.
     pub fn load(path: impl AsRef<Path>, options: EngineOptions) -> Result<Self> {
-        Self::open(Source::Folder(path.as_ref()), options)
+        Self::open(Source::Folder(path.as_ref()), options, None)
+    }
+
+    /// Loads a model folder, and keeps what was packed of its weights below another folder ([`crate::convert`]).
+    pub(crate) fn keep(path: &Path, options: EngineOptions, below: PathBuf) -> Result<Self> {
+        Self::open(Source::Folder(path), options, Some(below))
     }
 
     /// A model of that shape whose weights are noise, drawn straight into memory.
@@ -189,12 +195,16 @@ impl Engine {
     /// As [`Engine::load`]; [`Error::Device`] when there is too little memory.
     pub fn draw(shape: &Shape, options: EngineOptions) -> Result<Self> {
         shape.check_memory(options.dtype)?;
-        let engine = Self::open(Source::Shape(shape), options)?;
+        let engine = Self::open(Source::Shape(shape), options, None)?;
         engine.hash.get_or_init(|| shape.hash());
         Ok(engine)
     }
 
-    fn open(source: Source<'_>, options: EngineOptions) -> Result<Self> {
+    fn open(
+        source: Source<'_>,
+        options: EngineOptions,
+        keep_below: Option<PathBuf>,
+    ) -> Result<Self> {
         let start = Instant::now();
         let _span = spans::stage("load");
         let EngineOptions { device, dtype, threads, plans } = options;
@@ -208,17 +218,18 @@ impl Engine {
             }
             _ => device.gpu()?,
         };
+        let reading = &Reading { precision: dtype, keep_below };
         let simulated = gpu.as_ref().is_some_and(|gpu| gpu.identity().simulated);
         let (pipeline, plans) = match (gpu, plans) {
             (Some(mut gpu), tiles) => {
                 let plans = tiles.apply(&mut gpu)?;
-                (stages(gpu, source, dtype)?, Some(plans))
+                (stages(gpu, source, reading)?, Some(plans))
             }
             (None, PlanSource::File(table)) => {
                 let expected = "no table of plans without a GPU, whose kernels have a choice";
                 return Err(Error::option("plans", table.display(), expected));
             }
-            (None, _) => (stages(Cpu::new(threads)?, source, dtype)?, None),
+            (None, _) => (stages(Cpu::new(threads)?, source, reading)?, None),
         };
         let load = start.elapsed();
         Ok(Engine { pipeline, reason, dtype, plans, simulated, load, hash: OnceLock::new() })
@@ -236,7 +247,7 @@ impl Engine {
         mut on_timed: impl FnMut(&Timed, usize) + Send + 'static,
     ) -> Result<Vec<Timed>> {
         let tuner = device.tune()?;
-        let pipeline = stages(device, Source::Folder(path.as_ref()), Precision::default())?;
+        let pipeline = stages(device, Source::Folder(path.as_ref()), &Reading::default())?;
         pipeline.generate(request, 1, None)?;
         let problems = tuner.problems().len();
         tuner.start(move |timed| on_timed(timed, problems));
@@ -312,6 +323,11 @@ impl Engine {
         self.pipeline.encode(image, size)
     }
 
+    /// Every file of the model that decides about images: its name below the folder, and its path.
+    pub(crate) fn files(&self) -> &[(String, PathBuf)] {
+        self.pipeline.files()
+    }
+
     /// What the model is called.
     pub fn name(&self) -> &str {
         self.pipeline.name()
@@ -379,18 +395,18 @@ enum Source<'a> {
 fn stages<D: Device + 'static>(
     device: D,
     source: Source<'_>,
-    precision: Precision,
+    reading: &Reading,
 ) -> Result<Box<dyn Stages>> {
     let device = Traced::new(device);
     Ok(match source {
         Source::Shape(shape) => {
-            let family = Drawn::new(&device, shape, precision)?;
+            let family = Drawn::new(&device, shape, reading.precision)?;
             Box::new(Pipeline { device, family })
         }
         Source::Folder(path) if hub::is_folder(path) => {
-            Box::new(Pipeline::<_, Amused<_>>::load(device, path, precision)?)
+            Box::new(Pipeline::<_, Amused<_>>::load(device, path, reading)?)
         }
-        Source::Folder(path) => Box::new(Pipeline::<_, Parts<_>>::load(device, path, precision)?),
+        Source::Folder(path) => Box::new(Pipeline::<_, Parts<_>>::load(device, path, reading)?),
     })
 }
 

@@ -156,6 +156,12 @@ const WEIGHTS: [(&str, &str); 3] = [
     ("vqvae", "diffusion_pytorch_model"),
 ];
 
+/// What a part's weights are called below a model's folder, in full precision and in one file.
+pub(crate) fn weights_file(part: &str) -> String {
+    let (_, stem) = WEIGHTS.into_iter().find(|(name, _)| *name == part).expect("a part");
+    format!("{part}/{}", Variant::Full.files(stem)[0])
+}
+
 /// Files of a tokenizer's folder, all that may be there.
 const TOKENIZER: [&str; 6] = [
     "added_tokens.json",

@@ -16,6 +16,7 @@
 pub mod amused;
 pub mod bench;
 pub mod config;
+mod convert;
 pub mod cpu;
 pub mod cuda;
 pub mod decode;
@@ -42,6 +43,7 @@ pub mod trace;
 pub mod vq;
 pub mod weights;
 
+pub use convert::{Converted, convert};
 pub use edit::{Change, Edit, Margins};
 pub use engine::{DeviceChoice, Engine, EngineOptions};
 pub use error::{Error, Result};

@@ -12,12 +12,12 @@ use crate::models::MaskedModel;
 use crate::models::muse::{Muse, Text};
 use crate::pipeline::{Family, Level};
 use crate::request::{Request, Rng, Size};
-use crate::tensor::{Precision, Tensor};
+use crate::tensor::Tensor;
 use crate::text::bert::Bert;
 use crate::text::{read, write};
 use crate::tokenizer::Tokenizer;
 use crate::vq::Vq;
-use crate::weights::Weights;
+use crate::weights::Reading;
 
 /// All models of one checkpoint on one device.
 pub(crate) struct Parts<D: Device> {
@@ -45,9 +45,9 @@ impl<D: Device> Parts<D> {
 impl<D: Device> Family<D> for Parts<D> {
     type Text = Text<D>;
 
-    fn load(device: &D, path: &Path, precision: Precision) -> Result<Self> {
+    fn load(device: &D, path: &Path, reading: &Reading) -> Result<Self> {
         let config = Config::read(path)?;
-        let open = |file: &str| Ok(Weights::open(path.join(file))?.in_precision(precision));
+        let open = |file: &str| reading.open(&[path.join(file)], file);
         let stages = [
             Some((&config.base, &config.vq_base)),
             config.superres.as_ref().zip(config.vq_superres.as_ref()),

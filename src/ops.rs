@@ -27,33 +27,63 @@ fn is_split<B>(out: &Tensor<B>, x: &Tensor<B>) -> bool {
     out.dtype() == DType::BF16 && rows == all && *both == 2 * channels
 }
 
-/// [`Device::pack`], with the sizes a verb will check beside it.
-pub fn pack<D: Device>(device: &D, weight: HostMatrix<'_>) -> Result<Matrix<D::Packed>> {
-    let dtype = weight.weight.dtype();
-    packed(weight, dtype, |weight| device.pack(weight))
+/// [`Device::pack`], with the sizes a verb will check beside it; a matrix that is packed already is
+/// [adopted](Device::adopt).
+pub fn pack<'a, D: Device>(
+    device: &D,
+    weight: impl Into<MatrixSource<'a>>,
+) -> Result<Matrix<D::Packed>> {
+    packed(device, weight.into(), None, |weight| device.pack(weight))
 }
 
 /// [`Device::pack_int8`], with the same.
-pub fn pack_int8<D: Device>(device: &D, weight: HostMatrix<'_>) -> Result<Matrix<D::Packed>> {
-    /// Terms whose sum fits an i32, whatever they are.
-    const TERMS: usize = i32::MAX as usize / (127 * 127);
-    let HostMatrix { cols, taps, .. } = weight;
-    assert!(taps == 1 && cols <= TERMS, "pack_int8: {taps} taps of {cols}, one of {TERMS} at most");
-    packed(weight, DType::I8, |weight| device.pack_int8(weight))
+pub fn pack_int8<'a, D: Device>(
+    device: &D,
+    weight: impl Into<MatrixSource<'a>>,
+) -> Result<Matrix<D::Packed>> {
+    packed(device, weight.into(), Some(DType::I8), |weight| device.pack_int8(weight))
 }
 
-fn packed<P>(
-    weight: HostMatrix<'_>,
-    dtype: DType,
-    pack: impl FnOnce(HostMatrix<'_>) -> Result<P>,
-) -> Result<Matrix<P>> {
-    let HostMatrix { rows, cols, taps, .. } = weight;
-    assert_eq!(weight.weight.len(), rows * taps * cols, "pack: weight of [{rows}, {taps}, {cols}]");
-    let has_bias = weight.bias.as_ref().is_some_and(|bias| {
-        assert_eq!(bias.len(), rows, "pack: bias of {rows} rows");
-        true
-    });
-    let packed = pack(weight)?;
+/// A matrix, in another dtype than that of its floats where one is named.
+fn packed<D: Device>(
+    device: &D,
+    weight: MatrixSource<'_>,
+    dtype: Option<DType>,
+    pack: impl FnOnce(HostMatrix<'_>) -> Result<D::Packed>,
+) -> Result<Matrix<D::Packed>> {
+    /// Terms of int8 whose sum fits an i32, whatever they are.
+    const TERMS: usize = i32::MAX as usize / (127 * 127);
+    let check = |sizes: MatrixSizes| {
+        let MatrixSizes { cols, taps, dtype, .. } = sizes;
+        let fits = dtype != DType::I8 || (taps == 1 && cols <= TERMS);
+        assert!(fits, "pack_int8: {taps} taps of {cols}, one of {TERMS} at most");
+    };
+    let (sizes, has_bias, packed) = match weight {
+        MatrixSource::Host(matrix, keeper) => {
+            let HostMatrix { rows, cols, taps, .. } = matrix;
+            let dtype = dtype.unwrap_or(matrix.weight.dtype());
+            let values = matrix.weight.len();
+            assert_eq!(values, rows * taps * cols, "pack: weight of [{rows}, {taps}, {cols}]");
+            let biases = matrix.bias.as_ref().map(Vec::len);
+            assert!(biases.is_none_or(|n| n == rows), "pack: bias of {biases:?} rows, not {rows}");
+            let sizes = MatrixSizes { rows, cols, taps, dtype };
+            check(sizes);
+            let packed = pack(matrix)?;
+            if let Some((name, keeper)) = keeper {
+                keeper.keep(&name, &device.parts(&packed)?)?;
+            }
+            (sizes, biases.is_some(), packed)
+        }
+        MatrixSource::Kept(kept) => {
+            let sizes = MatrixSizes { dtype: dtype.unwrap_or(kept.sizes.dtype), ..kept.sizes };
+            check(sizes);
+            let has_bias = kept.parts.bias.is_some();
+            let unfit = kept.unfit(sizes);
+            let packed = device.adopt(sizes, kept.parts)?.ok_or(unfit)?;
+            (sizes, has_bias, packed)
+        }
+    };
+    let MatrixSizes { rows, cols, taps, dtype } = sizes;
     Ok(Matrix { packed, rows, cols, taps, dtype, has_bias })
 }
 

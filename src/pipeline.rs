@@ -32,8 +32,9 @@ use crate::models::MaskedModel;
 use crate::request::{Request, Rng, Size};
 use crate::rng::NoiseKey;
 use crate::spans;
-use crate::tensor::{Precision, Tensor};
+use crate::tensor::Tensor;
 use crate::vq::Vq;
+use crate::weights::Reading;
 
 pub use probe::Probe;
 
@@ -59,8 +60,8 @@ pub(crate) trait Family<D: Device>: Send + Sync + Sized {
     /// The encoded prompts: what [`Family::prepare`] conditions on.
     type Text;
 
-    /// Loads the checkpoint in directory `path`, to compute in `precision`.
-    fn load(device: &D, path: &Path, precision: Precision) -> Result<Self>;
+    /// Loads the checkpoint in directory `path`.
+    fn load(device: &D, path: &Path, reading: &Reading) -> Result<Self>;
 
     /// What the model is called in reports and image files.
     fn name(&self) -> &str;
@@ -218,8 +219,8 @@ struct Finished<D: Device> {
 
 impl<D: Device, F: Family<D>> Pipeline<D, F> {
     /// Loads the checkpoint in directory `path`.
-    pub(crate) fn load(device: D, path: &Path, precision: Precision) -> Result<Self> {
-        let family = F::load(&device, path, precision)?;
+    pub(crate) fn load(device: D, path: &Path, reading: &Reading) -> Result<Self> {
+        let family = F::load(&device, path, reading)?;
         Ok(Pipeline { device, family })
     }
 

@@ -23,7 +23,7 @@ use crate::tensor::{DType, Precision, Tensor};
 use crate::text::bert::Bert;
 use crate::text::clip::{Clip, Encoded};
 use crate::vq::Vq;
-use crate::weights::Weights;
+use crate::weights::{Reading, Weights};
 
 pub use sizes::NAMES;
 
@@ -268,8 +268,8 @@ fn ids(length: usize) -> Vec<u32> {
 impl<D: Device> Family<D> for Drawn<D> {
     type Text = DrawnText<D>;
 
-    fn load(device: &D, path: &Path, precision: Precision) -> Result<Self> {
-        Drawn::new(device, &Shape::named(&path.to_string_lossy())?, precision)
+    fn load(device: &D, path: &Path, reading: &Reading) -> Result<Self> {
+        Drawn::new(device, &Shape::named(&path.to_string_lossy())?, reading.precision)
     }
 
     fn name(&self) -> &str {

@@ -199,6 +199,18 @@ impl<D: Device> Device for Traced<D> {
         self.inner.pack_int8(weight)
     }
 
+    fn parts<'a>(&self, packed: &'a Self::Packed) -> Result<PackedParts<&'a [u8]>> {
+        self.inner.parts(packed)
+    }
+
+    fn adopt(
+        &self,
+        sizes: MatrixSizes,
+        parts: PackedParts<Shared>,
+    ) -> Result<Option<Self::Packed>> {
+        self.inner.adopt(sizes, parts)
+    }
+
     fn embed(
         &self,
         out: &mut Tensor<Self::Buffer>,

@@ -6,7 +6,7 @@
 //! sums of another order round so differently that a byte of the picture moves by three.
 
 use crate::config::VqConfig;
-use crate::device::{Conv, Device, HostMatrix, Norm};
+use crate::device::{Conv, Device, MatrixSource, Norm};
 use crate::error::Result;
 use crate::models::layers::norm;
 use crate::ops;
@@ -308,7 +308,7 @@ fn filters<'w>(
     name: &str,
     [to, from]: [usize; 2],
     geometry: Conv,
-) -> Result<HostMatrix<'w>> {
+) -> Result<MatrixSource<'w>> {
     let side = if geometry == Conv::Point { 1 } else { 3 };
     let padded = if from == 3 { 4 } else { from }; // RGB images carry a fourth, zero channel
     w.conv(name, [to, from, side, side], padded, true)

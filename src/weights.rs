@@ -8,6 +8,7 @@
 //! bf16), are converted else.
 
 mod convert;
+mod kept;
 mod noise;
 mod regroup;
 mod rows;
@@ -22,10 +23,12 @@ use std::sync::Arc;
 
 use convert::{Encoding, Float, Stored};
 use half::bf16;
+pub use kept::Reading;
+use kept::Writer;
 pub use rows::Rows;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::device::{Device, HostMatrix};
+use crate::device::{Device, HostMatrix, MatrixSource};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Floats, Precision, Tensor};
 
@@ -40,6 +43,8 @@ pub struct Weights {
     precision: Precision,
     last: Option<(Arc<File>, Range<usize>)>, // what was asked for last
     noise: bool,                             // there is no file
+    packed: Option<Precision>,               // matrices are kept packed, for it
+    writer: Option<Arc<Writer>>,             // keeps what is read
 }
 
 enum Bytes {
@@ -172,13 +177,19 @@ impl Weights {
             let range = data + start..data + end;
             (name, Entry { file: file.clone(), dtype: info.dtype, shape, range, used: false })
         });
-        let tensors = tensors.collect();
+        let mut tensors: BTreeMap<_, _> = tensors.collect();
+        let packed = kept::packed_for(path, metadata.metadata().as_ref())?;
+        if packed.is_some() {
+            tensors.remove(kept::END);
+        }
         Ok(Weights {
             path: path.into(),
             tensors,
             precision: Precision::default(),
             last: None,
             noise: false,
+            packed,
+            writer: None,
         })
     }
 
@@ -214,15 +225,25 @@ impl Weights {
 
     /// The tensor `name` in the dtype of the activations: the map itself where it is stored so.
     pub fn values(&mut self, name: &str, shape: &[usize]) -> Result<Floats<'_>> {
-        match self.activations() {
-            DType::F32 => Ok(self.decoded::<f32>(name, shape)?.into()),
-            _ => Ok(self.decoded::<bf16>(name, shape)?.into()),
+        let writer = self.writer.clone();
+        let values: Floats = match self.activations() {
+            DType::F32 => self.decoded::<f32>(name, shape)?.into(),
+            _ => self.decoded::<bf16>(name, shape)?.into(),
+        };
+        if let Some(writer) = writer {
+            writer.tensor(name, shape, &values);
         }
+        Ok(values)
     }
 
     /// The tensor `name` in f32.
     pub fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        Ok(self.decoded(name, shape)?.into_owned())
+        let writer = self.writer.clone();
+        let values = self.decoded::<f32>(name, shape)?;
+        if let Some(writer) = writer {
+            writer.tensor(name, shape, &Cow::Borrowed(&*values).into());
+        }
+        Ok(values.into_owned())
     }
 
     fn decoded<T: Float>(&mut self, name: &str, shape: &[usize]) -> Result<Cow<'_, [T]>> {
@@ -262,16 +283,18 @@ impl Weights {
         names: &[&str],
         [rows, cols]: [usize; 2],
         bias: bool,
-    ) -> Result<HostMatrix<'_>> {
-        let biases =
-            names.iter().filter(|_| bias).map(|name| self.floats(&format!("{name}.bias"), &[rows]));
-        let biases = biases.collect::<Result<Vec<_>>>()?.concat();
-        let weight = match self.activations() {
-            DType::F32 => self.stacked::<f32>(names, [rows, cols])?.into(),
-            _ => self.stacked::<bf16>(names, [rows, cols])?.into(),
-        };
-        let bias = bias.then_some(biases);
-        Ok(HostMatrix { weight, bias, rows: rows * names.len(), cols, taps: 1 })
+    ) -> Result<MatrixSource<'_>> {
+        let (key, all) = (names.join("+"), rows * names.len());
+        self.matrix(&key, [all, 1, cols], |w| {
+            let biases = names.iter().filter(|_| bias);
+            let biases = biases.map(|name| w.bias(name, rows)).collect::<Result<Vec<_>>>()?;
+            let weight = match w.activations() {
+                DType::F32 => w.stacked::<f32>(names, [rows, cols])?.into(),
+                _ => w.stacked::<bf16>(names, [rows, cols])?.into(),
+            };
+            let bias = bias.then(|| biases.concat());
+            Ok(HostMatrix { weight, bias, rows: all, cols, taps: 1 })
+        })
     }
 
     /// `NAME.weight` of all names, their rows one after another.
@@ -294,19 +317,22 @@ impl Weights {
         shape: [usize; 4],
         pad_in: usize,
         bias: bool,
-    ) -> Result<HostMatrix<'_>> {
+    ) -> Result<MatrixSource<'_>> {
         let [rows, channels, height, width] = shape;
         let (taps, cols) = (height * width, pad_in.max(channels));
-        let bias = self.bias(name, rows, bias)?;
-        let weight = match self.activations() {
-            DType::F32 => self.filters::<f32>(name, shape, cols)?.into(),
-            _ => self.filters::<bf16>(name, shape, cols)?.into(),
-        };
-        Ok(HostMatrix { weight, bias, rows, cols, taps })
+        self.matrix(name, [rows, taps, cols], |w| {
+            let bias = bias.then(|| w.bias(name, rows)).transpose()?;
+            let weight = match w.activations() {
+                DType::F32 => w.filters::<f32>(name, shape, cols)?.into(),
+                _ => w.filters::<bf16>(name, shape, cols)?.into(),
+            };
+            Ok(HostMatrix { weight, bias, rows, cols, taps })
+        })
     }
 
-    fn bias(&mut self, name: &str, rows: usize, bias: bool) -> Result<Option<Vec<f32>>> {
-        bias.then(|| self.floats(&format!("{name}.bias"), &[rows])).transpose()
+    /// `NAME.bias [rows]`.
+    fn bias(&mut self, name: &str, rows: usize) -> Result<Vec<f32>> {
+        Ok(self.decoded(&format!("{name}.bias"), &[rows])?.into_owned())
     }
 
     /// Takes the tensor `name`, if it is there, as one that holds nothing a model needs.
@@ -346,7 +372,7 @@ impl Weights {
         }
         let mut left = self.tensors.iter().filter(|(_, entry)| !entry.used);
         let Some((name, entry)) = left.next() else {
-            return Ok(());
+            return self.writer.take().map_or(Ok(()), |writer| writer.finish());
         };
         let others = match left.count() {
             0 => String::new(),

@@ -106,6 +106,7 @@ fn engines_are_measured_round_by_round_and_a_failure_is_in_its_row() {
             assert_eq!(ms(muse, name).len(), 2, "{name} in {dtype}");
         }
         assert_eq!(ms(muse, "process to first step").len(), 1);
+        assert_eq!(ms(muse, "process to first step, packed").len(), 1);
         let errors = muse.peer.as_ref().unwrap();
         assert!(errors.logits_error.unwrap() > 0.1 && errors.picture_error.unwrap() > 0.1);
     }

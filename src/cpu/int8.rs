@@ -20,7 +20,7 @@ use half::bf16;
 use std::ops::Range;
 
 /// Terms of a word.
-const QUAD: usize = 4;
+pub(super) const QUAD: usize = 4;
 /// The largest integer.
 const LARGEST: f32 = 127.0;
 /// Magnitudes below it count as zero: 127 times the reciprocal of any other is finite.

@@ -1,7 +1,7 @@
 //! Aligned memory, typed views of tensors, and per-thread scratch.
 
 use super::simd::{LANES, Lanes};
-use crate::device::Element;
+use crate::device::{Element, Shared};
 use crate::error::{Error, Result};
 use crate::tensor::{DType, Tensor};
 use half::bf16;
@@ -12,14 +12,15 @@ use std::marker::PhantomData;
 /// Alignment of every buffer, one cache line; and how far past its end a kernel may read.
 const LINE: usize = 64;
 
-/// Zeroed memory, aligned to 64 bytes, with 64 readable bytes past its end.
+/// Memory, aligned to 64 bytes, with 64 readable bytes past its end: its own, zeroed at first, or a file's.
 #[derive(Debug)]
 pub struct Buffer {
     start: *mut u8,
-    bytes: usize, // usable
+    bytes: usize,            // usable
+    of_file: Option<Shared>, // only read
 }
 
-// SAFETY: a buffer owns its memory, and hands it out only under the borrow rules.
+// SAFETY: a buffer owns its memory, or a share of it, and hands it out only under the borrow rules.
 unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
@@ -35,7 +36,7 @@ impl Buffer {
             .map(|layout| unsafe { std::alloc::alloc_zeroed(layout) })
             .filter(|start| !start.is_null());
         match start {
-            Some(start) => Ok(Buffer { start, bytes }),
+            Some(start) => Ok(Buffer { start, bytes, of_file: None }),
             None => Err(Error::Device {
                 device: "cpu".into(),
                 problem: format!("no memory for {bytes} bytes; use a smaller model or image"),
@@ -50,12 +51,20 @@ impl Buffer {
         Ok(buffer)
     }
 
+    /// Bytes of a file, where they lie.
+    pub(super) fn of_file(shared: Shared) -> Buffer {
+        const { assert!(Shared::LINE == LINE) };
+        let start = shared.as_ptr().cast_mut(); // never written: `bytes_mut` is for own memory
+        Buffer { start, bytes: shared.len(), of_file: Some(shared) }
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: allocated, initialised, borrowed with self.
         unsafe { std::slice::from_raw_parts(self.start, self.bytes) }
     }
 
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        assert!(self.of_file.is_none(), "a file's memory is only read");
         // SAFETY: as above, and exclusively.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.bytes) }
     }
@@ -68,7 +77,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Some(layout) = Self::layout(self.bytes) {
+        if let (None, Some(layout)) = (&self.of_file, Self::layout(self.bytes)) {
             // SAFETY: allocated with this layout.
             unsafe { std::alloc::dealloc(self.start, layout) };
         }

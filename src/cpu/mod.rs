@@ -141,11 +141,19 @@ impl Device for Cpu {
     }
 
     fn pack(&self, weight: HostMatrix<'_>) -> Result<Packed> {
-        Packed::new(&weight)
+        Packed::new(self, &weight)
     }
 
     fn pack_int8(&self, weight: HostMatrix<'_>) -> Result<Packed> {
         int8::pack(self, &weight)
+    }
+
+    fn parts<'a>(&self, packed: &'a Packed) -> Result<PackedParts<&'a [u8]>> {
+        Ok(packed.parts())
+    }
+
+    fn adopt(&self, sizes: MatrixSizes, parts: PackedParts<Shared>) -> Result<Option<Packed>> {
+        Ok(Packed::adopt(sizes, parts))
     }
 
     fn embed(

@@ -1,11 +1,13 @@
 //! Weights in the order the matrix product streams them.
 
+use super::Cpu;
 use super::float::Float;
-use super::memory::Buffer;
+use super::int8;
+use super::memory::{Buffer, Parts};
 use super::simd::LANES;
-use crate::device::HostMatrix;
+use crate::device::{HostMatrix, MatrixSizes, PackedParts, Shared};
 use crate::error::Result;
-use crate::tensor::Floats;
+use crate::tensor::{DType, Floats};
 use half::bf16;
 
 /// Output columns of a panel.
@@ -41,7 +43,7 @@ pub(super) struct Quantised {
 
 impl Packed {
     /// Packs a matrix.
-    pub(super) fn new(matrix: &HostMatrix<'_>) -> Result<Packed> {
+    pub(super) fn new(cpu: &Cpu, matrix: &HostMatrix<'_>) -> Result<Packed> {
         let HostMatrix { weight, bias, rows: n, cols: k, taps } = matrix;
         let (n, k, taps) = (*n, *k, *taps);
         let words = match weight {
@@ -50,8 +52,8 @@ impl Packed {
         };
         let mut packed = Packed::empty([n, taps, k], words, bias.as_deref())?;
         match weight {
-            Floats::F32(weight) => packed.fill(weight),
-            Floats::BF16(weight) => packed.fill(weight),
+            Floats::F32(weight) => packed.fill(cpu, weight),
+            Floats::BF16(weight) => packed.fill(cpu, weight),
         }
         Ok(packed)
     }
@@ -73,12 +75,14 @@ impl Packed {
         Ok(Packed { panels, bias, int8: None, n, k, words, taps })
     }
 
-    fn fill<T: Float>(&mut self, weight: &[T]) {
+    fn fill<T: Float>(&mut self, cpu: &Cpu, weight: &[T]) {
         let (k, terms, words) = (self.k, self.taps * self.k, self.taps * self.words);
-        for index in 0..self.panels() {
-            let width = self.width(index);
-            let all: &mut [u32] = bytemuck::cast_slice_mut(self.panels.bytes_mut());
-            let panel = &mut all[index * PANEL * words..][..width * words];
+        let widths: Vec<usize> = (0..self.panels()).map(|panel| self.width(panel)).collect();
+        let panels = Parts::new(bytemuck::cast_slice_mut::<u8, u32>(self.panels.bytes_mut()));
+        cpu.parallel(widths.len(), |index| {
+            let (width, start) = (widths[index], index * PANEL * words);
+            // SAFETY: panels lie one after another.
+            let panel = unsafe { panels.part(start..start + width * words) };
             let rows = weight[index * PANEL * terms..].chunks_exact(terms).take(width);
             for (column, row) in rows.enumerate() {
                 let packed = row.chunks_exact(k).flat_map(|tap| tap.chunks(T::PACKED));
@@ -86,7 +90,43 @@ impl Packed {
                     lanes[column] = T::pack(terms);
                 }
             }
+        });
+    }
+
+    /// What [`Packed::adopt`] takes.
+    pub(super) fn parts(&self) -> PackedParts<&[u8]> {
+        let int8 = self.int8.as_ref();
+        PackedParts {
+            panels: self.panels.bytes(),
+            bias: self.bias.as_ref().map(Buffer::bytes),
+            int8: int8.map(|Quantised { scales, surplus }| [scales.bytes(), surplus.bytes()]),
         }
+    }
+
+    /// A matrix of these parts, where they are of its sizes.
+    pub(super) fn adopt(sizes: MatrixSizes, parts: PackedParts<Shared>) -> Option<Packed> {
+        let MatrixSizes { rows: n, taps, cols: k, dtype } = sizes;
+        let words = match dtype {
+            DType::F32 => k,
+            DType::I8 => k.div_ceil(int8::QUAD),
+            _ => k.div_ceil(bf16::PACKED),
+        };
+        let PackedParts { panels, bias, int8 } = parts;
+        let columns = size_of::<u32>() * n.next_multiple_of(LANES);
+        let of_columns = bias.iter().chain(int8.iter().flatten()).all(|part| part.len() == columns);
+        let fits = panels.len() == columns * taps * words && of_columns;
+        (fits && int8.is_some() == (dtype == DType::I8)).then(|| Packed {
+            panels: Buffer::of_file(panels),
+            bias: bias.map(Buffer::of_file),
+            int8: int8.map(|parts| {
+                let [scales, surplus] = parts.map(Buffer::of_file);
+                Quantised { scales, surplus }
+            }),
+            n,
+            k,
+            words,
+            taps,
+        })
     }
 
     /// How many panels.

@@ -1,6 +1,8 @@
 //! What transformers are made of: weights read by name, packed for the device.
 
-use crate::device::{Activation, Attention, Device, Heads, HostMatrix, Norm, NormKind, Normalize};
+use crate::device::{
+    Activation, Attention, Device, Heads, MatrixSource, Norm, NormKind, Normalize,
+};
 use crate::error::Result;
 use crate::ops;
 use crate::tensor::{DType, Matrix, Tensor};
@@ -31,7 +33,7 @@ pub fn stacked<D: Device>(
 /// Packs a matrix that every decode step multiplies by, for products in `products` ([`Weights::products`]).
 pub fn pack_step<D: Device>(
     device: &D,
-    matrix: HostMatrix<'_>,
+    matrix: MatrixSource<'_>,
     products: DType,
 ) -> Result<Matrix<D::Packed>> {
     match products {

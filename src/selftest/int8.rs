@@ -93,7 +93,8 @@ fn product<D: Device>(judge: &mut Judge<'_, D>, case: Case) -> Checked<()> {
         out,
         residual: add.then_some(&residual),
     };
-    let got = everywhere!(judge, case, DType::I8, |device| call.on(device, ops::pack_int8)?);
+    let got = everywhere!(judge, case, DType::I8, |device| call
+        .on(device, |device, matrix| ops::pack_int8(device, matrix))?);
 
     let x_rows: Vec<_> = x.chunks_exact(k).map(quantise).collect();
     let w_rows: Vec<_> = w.chunks_exact(k).map(quantise).collect();
@@ -171,7 +172,7 @@ fn not_finite<D: Device>(judge: &mut Judge<'_, D>) -> Checked<()> {
         residual: None,
     };
     let got = everywhere!(judge, case, DType::I8, |device| {
-        let y = floats(&call.on(device, ops::pack_int8)?);
+        let y = floats(&call.on(device, |device, matrix| ops::pack_int8(device, matrix))?);
         y.into_iter().map(|y| u32::from(y.is_nan())).collect::<Vec<_>>()
     });
     let expected: Vec<u32> = (0..m * n).map(|i| u32::from([1, 2, 4].contains(&(i / n)))).collect();

@@ -201,7 +201,8 @@ fn product<D: Device>(judge: &mut Judge<'_, D>, case: Case) -> Checked<()> {
         out,
         residual: add.then_some(&residual),
     };
-    let got = everywhere!(judge, case, of, |device| call.on(device, ops::pack)?);
+    let got = everywhere!(judge, case, of, |device| call
+        .on(device, |device, matrix| ops::pack(device, matrix))?);
 
     let (mut exactly, mut naive, mut truncated) = (Vec::new(), Vec::new(), Vec::new());
     let mut flushing = Vec::new();

@@ -24,6 +24,8 @@ impl Weights {
             precision: Precision::default(),
             last: None,
             noise: true,
+            packed: None,
+            writer: None,
         }
     }
 

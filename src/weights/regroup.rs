@@ -6,7 +6,7 @@ use half::bf16;
 
 use super::Weights;
 use super::convert::Float;
-use crate::device::{Activation, GATE, HostMatrix};
+use crate::device::{Activation, GATE, HostMatrix, MatrixSource};
 use crate::error::Result;
 use crate::tensor::{DType, Floats};
 
@@ -19,12 +19,14 @@ impl Weights {
         [rows, cols]: [usize; 2],
         columns: Range<usize>,
         bias: bool,
-    ) -> Result<HostMatrix<'_>> {
-        let bias = self.bias(name, rows, bias)?;
+    ) -> Result<MatrixSource<'_>> {
         let (length, first) = (columns.len(), columns.start);
-        let starts = (0..rows).map(|row| Some(row * cols + first));
-        let weight = self.regrouped(name, &[rows, cols], length, starts)?;
-        Ok(HostMatrix { weight, bias, rows, cols: length, taps: 1 })
+        self.matrix(&format!("{name}[{columns:?}]"), [rows, 1, length], |w| {
+            let bias = bias.then(|| w.bias(name, rows)).transpose()?;
+            let starts = (0..rows).map(|row| Some(row * cols + first));
+            let weight = w.regrouped(name, &[rows, cols], length, starts)?;
+            Ok(HostMatrix { weight, bias, rows, cols: length, taps: 1 })
+        })
     }
 
     /// A linear layer of gated outputs, `NAME.weight [2*outputs, cols]`, values and then gates, in the order
@@ -34,8 +36,7 @@ impl Weights {
         name: &str,
         [outputs, cols]: [usize; 2],
         bias: bool,
-    ) -> Result<HostMatrix<'_>> {
-        let bias = self.bias(name, 2 * outputs, bias)?;
+    ) -> Result<MatrixSource<'_>> {
         let rows = Activation::Geglu.rows(outputs);
         let starts = |length: usize| {
             (0..rows).map(move |row| {
@@ -43,9 +44,12 @@ impl Weights {
                 (output < outputs).then_some((gate * outputs + output) * length)
             })
         };
-        let bias = bias.map(|bias| regroup(&bias, 1, starts(1)));
-        let weight = self.regrouped(name, &[2 * outputs, cols], cols, starts(cols))?;
-        Ok(HostMatrix { weight, bias, rows, cols, taps: 1 })
+        self.matrix(name, [rows, 1, cols], |w| {
+            let bias = bias.then(|| w.bias(name, 2 * outputs)).transpose()?;
+            let bias = bias.map(|bias| regroup(&bias, 1, starts(1)));
+            let weight = w.regrouped(name, &[2 * outputs, cols], cols, starts(cols))?;
+            Ok(HostMatrix { weight, bias, rows, cols, taps: 1 })
+        })
     }
 
     /// A transposed convolution whose stride is its size, `NAME.weight [in, out, k, k]` in PyTorch's order, as
@@ -56,17 +60,20 @@ impl Weights {
         name: &str,
         shape: [usize; 4],
         bias: bool,
-    ) -> Result<HostMatrix<'_>> {
+    ) -> Result<MatrixSource<'_>> {
         let [cols, channels, height, width] = shape;
         let taps = height * width;
-        let bias = self.bias(name, channels, bias)?.map(|bias| bias.repeat(taps));
         let rows = taps * channels;
-        let starts = (0..rows * cols).map(|i| {
-            let (row, col) = (i / cols, i % cols);
-            Some((col * channels + row % channels) * taps + row / channels)
-        });
-        let weight = self.regrouped(name, &shape, 1, starts)?;
-        Ok(HostMatrix { weight, bias, rows, cols, taps: 1 })
+        self.matrix(name, [rows, 1, cols], |w| {
+            let bias = bias.then(|| w.bias(name, channels)).transpose()?;
+            let bias = bias.map(|bias| bias.repeat(taps));
+            let starts = (0..rows * cols).map(|i| {
+                let (row, col) = (i / cols, i % cols);
+                Some((col * channels + row % channels) * taps + row / channels)
+            });
+            let weight = w.regrouped(name, &shape, 1, starts)?;
+            Ok(HostMatrix { weight, bias, rows, cols, taps: 1 })
+        })
     }
 
     /// [`regroup`] of `NAME.weight`.

@@ -35,7 +35,10 @@ impl Weights {
             if let Some(row) = bf16::first_non_finite(&products) {
                 return Err(self.not_finite(&scale_of(name), &shape[..1], row));
             }
-        } else if !self.noise {
+        } else if !self.noise && self.packed.is_none() {
+            self.values(name, &shape)?; // all of them are finite
+        }
+        if self.writer.is_some() {
             self.values(name, &shape)?;
         }
         Ok(Rows {

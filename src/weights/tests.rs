@@ -54,6 +54,14 @@ fn holds(text: String, parts: &[&str]) {
     }
 }
 
+/// The matrix as it lies in host memory.
+fn host(source: Result<MatrixSource<'_>>) -> HostMatrix<'_> {
+    match source.unwrap() {
+        MatrixSource::Host(matrix, _) => matrix,
+        MatrixSource::Kept(_) => panic!("packed already"),
+    }
+}
+
 #[test]
 fn bf16_is_borrowed_from_the_map_and_others_are_rounded_once() {
     let values = [1.0, -0.0, 3.140_625, 1.003_906_3]; // the last rounds to even, down to 1
@@ -68,7 +76,7 @@ fn bf16_is_borrowed_from_the_map_and_others_are_rounded_once() {
     fs::write(&path, file(tensors)).unwrap();
     let mut weights = Weights::open(&path).unwrap();
     for name in ["a", "b", "c"] {
-        let matrix = weights.matrices(&[name], [2, 2], false).unwrap();
+        let matrix = host(weights.matrices(&[name], [2, 2], false));
         assert_eq!(matches!(matrix.weight, Floats::BF16(Cow::Borrowed(_))), name == "a");
         assert_eq!(matrix.weight, values.map(bf16::from_f32).to_vec().into());
         assert_eq!((matrix.rows, matrix.cols, matrix.taps), (2, 2, 1));
@@ -94,17 +102,17 @@ fn f32_is_borrowed_from_the_map_and_not_rounded() {
     fs::write(&path, file(tensors)).unwrap();
     let mut weights = Weights::open(&path).unwrap().in_precision(Precision::F32);
     assert_eq!(weights.activations(), DType::F32);
-    let a = weights.matrices(&["a"], [2, 2], false).unwrap().weight;
+    let a = host(weights.matrices(&["a"], [2, 2], false)).weight;
     assert!(matches!(a, Floats::F32(Cow::Borrowed(_))));
     assert_eq!(a, values.to_vec().into());
     let rounded = values.map(|x| bf16::from_f32(x).to_f32());
     let scaled = [0.1, 2.0 * 0.1, 3.0 * 0.2, -0.2].map(|x| bf16::from_f32(x).to_f32());
     let both = [rounded, scaled].concat();
-    assert_eq!(weights.matrices(&["b", "q"], [2, 2], false).unwrap().weight, both.into());
+    assert_eq!(host(weights.matrices(&["b", "q"], [2, 2], false)).weight, both.into());
     assert_eq!(weights.values("b.weight", &[2, 2]).unwrap(), rounded.to_vec().into());
     let table = weights.rows("q.weight", [2, 2]).unwrap();
     assert_eq!(table.gather(&[1]).unwrap(), scaled[2..].to_vec().into());
-    let conv = weights.conv("conv", [1, 2, 1, 2], 2, true).unwrap().weight;
+    let conv = host(weights.conv("conv", [1, 2, 1, 2], 2, true)).weight;
     assert_eq!(conv, vec![values[0], values[2], values[1], values[3]].into());
     weights.finish().unwrap();
 }
@@ -120,7 +128,7 @@ fn int8_rows_are_scaled_in_f32_then_rounded() {
         open(&[("w.weight", "I8", &[2, 3], q), ("w.weight_scale", "F32", &[2], f32s(&scales))]);
     let widened: Vec<f32> = rounded.iter().map(|x| x.to_f32()).collect();
     assert_eq!(weights.floats("w.weight", &[2, 3]).unwrap(), widened);
-    assert_eq!(weights.matrices(&["w"], [2, 3], false).unwrap().weight, (&rounded).into());
+    assert_eq!(host(weights.matrices(&["w"], [2, 3], false)).weight, (&rounded).into());
     let rows = weights.rows("w.weight", [2, 3]).unwrap();
     weights.finish().unwrap();
     assert_eq!(rows.gather(&[1, 0, 1]).unwrap(), [&rounded[3..], &rounded].concat().into());
@@ -135,7 +143,7 @@ fn matrices_are_stacked_along_their_rows() {
         ("q.bias", "F32", &[1], f32s(&[5.0])),
         ("k.bias", "BF16", &[1], bf16s(&[6.0])),
     ]);
-    let matrix = weights.matrices(&["q", "k"], [1, 2], true).unwrap();
+    let matrix = host(weights.matrices(&["q", "k"], [1, 2], true));
     assert_eq!(matrix.weight, [1.0, 2.0, 3.0, 4.0].map(bf16::from_f32).to_vec().into());
     assert_eq!(matrix.bias.unwrap(), [5.0, 6.0]);
     assert_eq!(matrix.rows, 2);
@@ -153,7 +161,7 @@ fn convolutions_become_taps_by_channels_with_padding() {
         ("point.bias", "F32", &[1], f32s(&[0.0])),
     ]);
     for padded in [3, 4] {
-        let matrix = weights.conv("conv", [2, 3, 2, 2], padded, true).unwrap();
+        let matrix = host(weights.conv("conv", [2, 3, 2, 2], padded, true));
         assert_eq!((matrix.rows, matrix.taps, matrix.cols), (2, 4, padded));
         let moved = (0..8 * padded).map(|n| {
             let (o, t, i) = (n / (4 * padded), n / padded % 4, n % padded);
@@ -162,7 +170,7 @@ fn convolutions_become_taps_by_channels_with_padding() {
         assert_eq!(matrix.weight, Vec::from_iter(moved).into());
         assert_eq!(matrix.bias.as_deref(), Some(&[1.0, 2.0][..]));
     }
-    let point = weights.conv("point", [1, 2, 1, 1], 2, true).unwrap();
+    let point = host(weights.conv("point", [1, 2, 1, 1], 2, true));
     assert_eq!(point.weight, [1.0, 2.0].map(bf16::from_f32).to_vec().into());
     weights.finish().unwrap();
 }
@@ -303,7 +311,7 @@ fn empty_tensors_do_no_harm() {
         ("wide", "BF16", &[0, usize::MAX, usize::MAX], vec![]),
     ];
     let mut weights = open(tensors);
-    assert_eq!(weights.matrices(&["none"], [0, 3], false).unwrap().weight.len(), 0);
+    assert_eq!(host(weights.matrices(&["none"], [0, 3], false)).weight.len(), 0);
     assert!(weights.floats("q", &[0, 3]).unwrap().is_empty());
     assert_eq!(weights.values("wide", &[0, usize::MAX, usize::MAX]).unwrap().len(), 0);
     holds(message(weights.rows("q", [0, 3]).unwrap().gather(&[0])), &["0 rows"]);
@@ -355,7 +363,7 @@ fn gates_follow_their_values_in_blocks() {
         ("up.weight", "F32", &[2 * outputs, 2], f32s(&source)),
         ("up.bias", "F32", &[2 * outputs], f32s(&bias)),
     ]);
-    let matrix = weights.gated("up", [outputs, 2], true).unwrap();
+    let matrix = host(weights.gated("up", [outputs, 2], true));
     assert_eq!((matrix.rows, matrix.cols, matrix.taps), (4 * GATE, 2, 1));
     let rows: Vec<Option<usize>> = (0..GATE)
         .chain(outputs..outputs + GATE)
@@ -366,7 +374,7 @@ fn gates_follow_their_values_in_blocks() {
     assert_eq!(matrix.weight, Vec::from_iter(moved.map(bf16::from_f32)).into());
     let bias = matrix.bias.unwrap();
     assert_eq!(bias, rows.iter().map(|row| row.map_or(0.0, |row| row as f32)).collect::<Vec<_>>());
-    assert!(weights.gated("up", [outputs, 2], false).unwrap().bias.is_none());
+    assert!(host(weights.gated("up", [outputs, 2], false)).bias.is_none());
     weights.finish().unwrap();
 }
 
@@ -376,12 +384,12 @@ fn columns_of_a_layer() {
         ("all.weight", "F32", &[2, 3], f32s(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0])),
         ("all.bias", "F32", &[2], f32s(&[7.0, 8.0])),
     ]);
-    let first = weights.columns("all", [2, 3], 0..2, true).unwrap();
+    let first = host(weights.columns("all", [2, 3], 0..2, true));
     assert_eq!((first.rows, first.cols), (2, 2));
     assert_eq!(first.weight, [1.0, 2.0, 4.0, 5.0].map(bf16::from_f32).to_vec().into());
     assert_eq!(first.bias.as_deref(), Some(&[7.0, 8.0][..]));
     let mut weights = weights.in_precision(Precision::F32);
-    let second = weights.columns("all", [2, 3], 2..3, false).unwrap();
+    let second = host(weights.columns("all", [2, 3], 2..3, false));
     assert_eq!(second.weight, vec![3.0f32, 6.0].into());
     assert!(second.bias.is_none());
     weights.finish().unwrap();
@@ -396,7 +404,7 @@ fn transposed_convolutions_become_layers_of_a_patch() {
         ("up.weight", "F32", &[2, 3, 2, 2], f32s(&source)),
         ("up.bias", "F32", &[3], f32s(&[1.0, 2.0, 3.0])),
     ]);
-    let matrix = weights.transposed_conv("up", [2, 3, 2, 2], true).unwrap();
+    let matrix = host(weights.transposed_conv("up", [2, 3, 2, 2], true));
     assert_eq!((matrix.rows, matrix.cols, matrix.taps), (12, 2, 1));
     let moved = (0..24).map(|n| bf16::from_f32(value(n % 2, n / 2 % 3, n / 6)));
     assert_eq!(matrix.weight, Vec::from_iter(moved).into());

@@ -345,3 +345,15 @@ fn committed_ptx_is_of_these_sources() {
     assert!(seen >= 8, "{seen} kernel files");
     println!("{seen} kernel files, {origin}");
 }
+
+#[test]
+fn weights_packed_for_the_processor_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = folder.path().join("made");
+    muse::convert(MODEL.as_ref(), &made, Precision::Bf16).unwrap();
+    gpu::ready();
+    let device = DeviceChoice::Cuda(0);
+    let loaded = Engine::load(&made, EngineOptions { device, ..EngineOptions::default() });
+    let error = loaded.err().expect("it must be refused").to_string();
+    assert!(error.contains("packed for the processor"), "{error}");
+}

@@ -61,7 +61,9 @@ pub fn run(arguments: &PeersArgs) -> Result<()> {
     for number in 0..arguments.starts {
         eprintln!("start {} of {}", number + 1, arguments.starts);
         for contestant in &mut contestants {
-            std::thread::sleep(PAUSE);
+            if number == 0 {
+                contestant.pack(&field, &identity.hash)?;
+            }
             contestant.fresh(&field);
         }
     }

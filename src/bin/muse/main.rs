@@ -1,5 +1,6 @@
 //! The command line: `main` maps errors to exit codes, each command is one file.
 
+mod convert;
 mod edit;
 mod generate;
 mod images;
@@ -37,6 +38,7 @@ fn run(Cli { command, spans }: Cli) -> Result<()> {
         Command::Vary(arguments) => edit::vary(arguments),
         Command::Interpolate(arguments) => edit::interpolate(arguments),
         Command::Pull(arguments) => pull::run(arguments),
+        Command::Convert(arguments) => convert::run(arguments),
         Command::Info(arguments) => inspect::info(arguments),
         Command::Check(arguments) => inspect::check(arguments),
         Command::Selftest(arguments) => selftest::run(arguments),

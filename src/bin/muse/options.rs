@@ -47,6 +47,9 @@ pub enum Command {
     /// Fetch a model from the Hugging Face hub
     #[command(after_help = PULL)]
     Pull(PullArgs),
+    /// Write a model anew, its weights packed, for starts without loading
+    #[command(after_help = CONVERT)]
+    Convert(ConvertArgs),
     /// Show what a model is made of
     Info(InspectArgs),
     /// Read a whole model and verify every tensor
@@ -123,6 +126,21 @@ pub struct PullArgs {
     /// Folder for the plain files [default: the hub's cache]
     #[arg(long, value_name = "DIR")]
     pub into: Option<PathBuf>,
+}
+
+const CONVERT: &str = "The new folder gives the same images. It is for the processor, in that precision alone: keep the \
+original for others and for GPUs.";
+
+#[derive(Args)]
+pub struct ConvertArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Folder to write; it must not exist
+    #[arg(short, long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// What it will compute in: bf16, f32 or int8
+    #[arg(long, default_value = "bf16")]
+    pub dtype: Precision,
 }
 
 fn variant(text: &str) -> std::result::Result<Variant, String> {

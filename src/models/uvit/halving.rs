@@ -2,7 +2,7 @@
 //! columns: diffusers' `Downsample2D` and `Upsample2D` of 2×2 patches.
 
 use super::blocks::Sizes;
-use crate::device::{Activation, Device, HostMatrix, Norm};
+use crate::device::{Activation, Device, Norm};
 use crate::error::Result;
 use crate::models::layers::{Width, pack_step};
 use crate::ops;
@@ -23,8 +23,7 @@ impl<D: Device> Halving<D> {
         let (channels, bias, products) = (sizes.narrow.hidden, sizes.bias, w.products());
         let shape = [channels, channels, 2, 2];
         let down = w.conv("down_block.downsample.conv", shape, channels, bias)?;
-        let down = HostMatrix { cols: 4 * channels, taps: 1, ..down };
-        let down = pack_step(device, down, products)?;
+        let down = pack_step(device, down.of_patches(), products)?;
         let up = w.transposed_conv("up_block.upsample.conv", shape, bias)?;
         let up = pack_step(device, up, products)?;
         let norm = sizes.rms(device, w, "up_block.upsample.norm", channels)?;

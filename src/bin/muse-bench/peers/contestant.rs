@@ -88,7 +88,8 @@ pub struct Contestant {
     /// Why there is no more of it.
     pub failure: Option<Error>,
     process: Option<Process>,
-    converted: Option<PathBuf>,
+    converted: Option<PathBuf>, // the model in the engine's own format, where it runs nothing else
+    packed: Option<PathBuf>,    // by `muse convert`
 }
 
 /// Logits and picture of fixed tokens.
@@ -110,7 +111,7 @@ impl Field<'_> {
             let started = self.room(&contestant.entry, bytes).and_then(|()| {
                 contestant.converted = self.converted(&contestant.entry, hash)?;
                 eprintln!("starting {}", contestant.entry.name());
-                self.process(&contestant.entry, contestant.converted.as_deref())
+                self.process(&contestant.entry, &self.model, contestant.converted.as_deref())
             });
             match started {
                 Ok((mut process, ready)) => {
@@ -153,7 +154,12 @@ impl Field<'_> {
     }
 
     /// Starts a process of an engine and waits until it is loaded.
-    fn process(&self, entry: &Entry, converted: Option<&Path>) -> Result<(Process, Ready)> {
+    fn process(
+        &self,
+        entry: &Entry,
+        model: &Path,
+        converted: Option<&Path>,
+    ) -> Result<(Process, Ready)> {
         let mut arguments: Vec<OsString> = Vec::new();
         let program = match entry.peer {
             MUSE => {
@@ -167,7 +173,7 @@ impl Field<'_> {
                 python
             }
         };
-        arguments.extend([self.model.clone().into(), self.arguments.prompt.clone().into()]);
+        arguments.extend([model.into(), self.arguments.prompt.clone().into()]);
         let options = [
             ("--dtype", entry.dtype.clone()),
             ("--threads", self.threads.to_string()),
@@ -203,7 +209,7 @@ impl Field<'_> {
                 eprintln!("starting {}, which the others are held to", entry.name());
                 let on_cpu =
                     Field { device: DeviceChoice::Cpu, model: self.model.clone(), ..*self };
-                self.probed(&mut on_cpu.process(&entry, None)?.0)?
+                self.probed(&mut on_cpu.process(&entry, &self.model, None)?.0)?
             }
         };
         for contestant in contestants {
@@ -252,7 +258,15 @@ impl Contestant {
             not_run: None,
         };
         let measured = Measured::default();
-        Contestant { entry, peer, measured, failure: None, process: None, converted: None }
+        Contestant {
+            entry,
+            peer,
+            measured,
+            failure: None,
+            process: None,
+            converted: None,
+            packed: None,
+        }
     }
 
     /// Has it make an image, where it still runs.
@@ -268,19 +282,33 @@ impl Contestant {
         }
     }
 
-    /// Times a fresh process from its start to the end of its first step, unless the engine has failed.
-    pub fn fresh(&mut self, field: &Field<'_>) {
-        if self.failure.is_some() {
-            return;
+    /// Has muse's model packed ([`muse::convert`]): its starts are timed with that too.
+    pub fn pack(&mut self, field: &Field<'_>, hash: &str) -> Result<()> {
+        if (self.entry.peer, field.device) == (MUSE, DeviceChoice::Cpu) {
+            let dtype = self.entry.dtype.parse().expect("muse's dtypes are precisions");
+            self.packed = Some(field.environment.packed(&field.model, hash, dtype)?);
         }
-        let started = field.process(&self.entry, self.converted.as_deref());
-        let done = started.and_then(|(mut process, _)| {
-            process.ask::<Done>(&Ask::FirstStep)?;
-            Ok(process.age())
-        });
-        match done {
-            Ok(age) => self.measured.add("process to first step", age),
-            Err(error) => self.fails(error),
+        Ok(())
+    }
+
+    /// Times fresh processes from their start to the end of their first step, unless the engine has failed.
+    pub fn fresh(&mut self, field: &Field<'_>) {
+        let own = Some(("process to first step", &field.model));
+        let packed = self.packed.as_ref().map(|model| ("process to first step, packed", model));
+        for (name, model) in own.into_iter().chain(packed) {
+            if self.failure.is_some() {
+                return;
+            }
+            std::thread::sleep(super::PAUSE);
+            let started = field.process(&self.entry, model, self.converted.as_deref());
+            let done = started.and_then(|(mut process, _)| {
+                process.ask::<Done>(&Ask::FirstStep)?;
+                Ok(process.age())
+            });
+            match done {
+                Ok(age) => self.measured.add(name, age),
+                Err(error) => return self.fails(error),
+            }
         }
     }
 

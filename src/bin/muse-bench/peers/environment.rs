@@ -5,7 +5,7 @@ use std::fs::{File, create_dir_all, remove_dir_all, rename};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use muse::{Error, Result};
+use muse::{Error, Precision, Result};
 
 use super::process::io;
 
@@ -85,6 +85,16 @@ impl Environment {
             let log = self.folder.join(format!("{name}-convert.log"));
             run(name, command, &log, "the model could not be converted")
         })?;
+        Ok(path)
+    }
+
+    /// `model`, whose hash is `hash`, packed for muse in a precision.
+    pub fn packed(&self, model: &Path, hash: &str, dtype: Precision) -> Result<PathBuf> {
+        let path = self.folder.join(format!("muse-{dtype}-{hash}"));
+        if !path.is_dir() {
+            eprintln!("converting {} for muse in {dtype}", model.display());
+            muse::convert(model, &path, dtype)?;
+        }
         Ok(path)
     }
 
