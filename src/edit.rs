@@ -48,6 +48,7 @@ pub struct Edit {
 /// What changes of an image.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Change {
     /// Repaints the pixels of a mask.
     Inpaint {

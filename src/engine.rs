@@ -1,32 +1,36 @@
 //! The public face: load a model directory once, generate any number of images.
 
+mod stages;
+
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::amused::Amused;
 use crate::cpu::Cpu;
 use crate::cuda::{Cuda, Timed};
 use crate::decode::{OnStep, Step};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::hub;
 use crate::image::Image;
-use crate::muse::Parts;
-use crate::pipeline::{Family, Generated, Pipeline, Probe};
+use crate::pipeline::{Generated, Probe};
 use crate::plans::{PlanSource, PlansUsed};
+use crate::queue::Queue;
 use crate::request::{Request, Size};
-use crate::shape::{Drawn, Shape};
+use crate::shape::Shape;
 use crate::spans;
 use crate::tensor::Precision;
-use crate::trace::{Event, Traced};
+use crate::trace::Event;
 use crate::weights::Reading;
+use stages::{Source, Stages, stages};
 
 /// Where an engine runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DeviceChoice {
     /// The first NVIDIA GPU that can be used, or else this machine's processor.
     Auto,
@@ -44,6 +48,24 @@ impl fmt::Display for DeviceChoice {
             DeviceChoice::Cpu => write!(f, "cpu"),
             DeviceChoice::Cuda(0) => write!(f, "cuda"),
             DeviceChoice::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    /// `auto`, `cpu`, `cuda` or `cuda:N`.
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "auto" => Ok(DeviceChoice::Auto),
+            "cpu" => Ok(DeviceChoice::Cpu),
+            "cuda" => Ok(DeviceChoice::Cuda(0)),
+            _ => {
+                let ordinal = text.strip_prefix("cuda:").and_then(|n| n.parse().ok());
+                let device = ordinal.map(DeviceChoice::Cuda);
+                device.ok_or_else(|| "expected auto, cpu, cuda or cuda:N".into())
+            }
         }
     }
 }
@@ -79,7 +101,13 @@ pub struct EngineOptions {
     pub plans: PlanSource,
 }
 
-/// A loaded model, ready to generate.
+/// A loaded model, ready to generate, on one device. Any number of threads may use it, and a process may have
+/// several.
+///
+/// Its work is done one call after the other, first come, first served, each with all of its threads: nobody
+/// overtakes, and nobody is slowed down by those who come later. [`Engine::generate_many`] queues again for every
+/// batch. The turn lasts as long as the call, step callbacks too: what they wait for the others wait for. From within
+/// a callback the engine can be used at once.
 ///
 /// ```
 /// use muse::{Engine, EngineOptions, Request};
@@ -93,6 +121,7 @@ pub struct EngineOptions {
 /// ```
 pub struct Engine {
     pipeline: Box<dyn Stages>,
+    queue: Queue,
     /// Why the device is this one, when it was ours to choose.
     reason: Option<String>,
     dtype: Precision,
@@ -100,77 +129,6 @@ pub struct Engine {
     simulated: bool,
     load: Duration,
     hash: OnceLock<String>,
-}
-
-/// What an engine asks of its pipeline, on whichever device.
-trait Stages: Send + Sync {
-    fn batch(&self, request: &Request, count: usize) -> Result<usize>;
-    fn generate(
-        &self,
-        request: &Request,
-        images: usize,
-        on_step: Option<&mut OnStep<'_>>,
-    ) -> Result<Vec<Generated>>;
-    fn preview(&self, step: &Step<'_>) -> Result<Image>;
-    fn probe(&self, request: &Request) -> Result<Probe>;
-    fn encode(&self, image: &Image, size: Size) -> Result<Vec<u32>>;
-    fn name(&self) -> &str;
-    fn stages(&self) -> Vec<&'static str>;
-    fn files(&self) -> &[(String, PathBuf)];
-    fn device(&self) -> String;
-    fn start_trace(&self, hashes: bool);
-    fn stop_trace(&self) -> Vec<Event>;
-}
-
-impl<D: Device, F: Family<Traced<D>>> Stages for Pipeline<Traced<D>, F> {
-    fn batch(&self, request: &Request, count: usize) -> Result<usize> {
-        Pipeline::batch(self, request, count)
-    }
-
-    fn generate(
-        &self,
-        request: &Request,
-        images: usize,
-        on_step: Option<&mut OnStep<'_>>,
-    ) -> Result<Vec<Generated>> {
-        Pipeline::generate(self, request, images, on_step)
-    }
-
-    fn preview(&self, step: &Step<'_>) -> Result<Image> {
-        Pipeline::preview(self, step)
-    }
-
-    fn probe(&self, request: &Request) -> Result<Probe> {
-        Pipeline::probe(self, request)
-    }
-
-    fn encode(&self, image: &Image, size: Size) -> Result<Vec<u32>> {
-        self.encode_image(image, size)
-    }
-
-    fn name(&self) -> &str {
-        self.family.name()
-    }
-
-    fn stages(&self) -> Vec<&'static str> {
-        self.family.levels().iter().map(|level| level.name).collect()
-    }
-
-    fn files(&self) -> &[(String, PathBuf)] {
-        self.family.files()
-    }
-
-    fn device(&self) -> String {
-        self.device.describe()
-    }
-
-    fn start_trace(&self, hashes: bool) {
-        self.device.start(hashes);
-    }
-
-    fn stop_trace(&self) -> Vec<Event> {
-        self.device.stop()
-    }
 }
 
 impl Engine {
@@ -232,7 +190,8 @@ impl Engine {
             (None, _) => (stages(Cpu::new(threads)?, source, reading)?, None),
         };
         let load = start.elapsed();
-        Ok(Engine { pipeline, reason, dtype, plans, simulated, load, hash: OnceLock::new() })
+        let (queue, hash) = Default::default();
+        Ok(Engine { pipeline, queue, reason, dtype, plans, simulated, load, hash })
     }
 
     /// Times every plan of every problem that one request poses, on a device that is used up by it; `on_timed`
@@ -258,7 +217,8 @@ impl Engine {
     /// Makes one image. The same request gives the same image on any number of threads.
     ///
     /// # Errors
-    /// [`Error::Option`] names the field of the request that cannot be used.
+    /// [`Error::Option`] names the field of the request that cannot be used; [`Error::Cancelled`] where its
+    /// [`Request::cancel`] was called.
     pub fn generate(&self, request: &Request) -> Result<Generated> {
         self.one(request, None)
     }
@@ -269,8 +229,33 @@ impl Engine {
     }
 
     fn one(&self, request: &Request, on_step: Option<&mut OnStep<'_>>) -> Result<Generated> {
-        let mut images = self.pipeline.generate(request, 1, on_step)?;
+        let mut images = self.turn(request, 1, on_step)?;
         Ok(images.pop().expect("one image was asked for"))
+    }
+
+    /// Makes images side by side, once it is this caller's turn.
+    fn turn(
+        &self,
+        request: &Request,
+        images: usize,
+        mut on_step: Option<&mut OnStep<'_>>,
+    ) -> Result<Vec<Generated>> {
+        request.validate()?; // what cannot be used need not wait
+        let _turn = self.queue.enter(request.cancel.as_ref())?;
+        let Some(cancel) = &request.cancel else {
+            return self.pipeline.generate(request, images, on_step);
+        };
+        let mut watched = |step: Step<'_>| match &mut on_step {
+            _ if cancel.is_cancelled() => ControlFlow::Break(()),
+            Some(on_step) => on_step(step),
+            None => ControlFlow::Continue(()),
+        };
+        self.pipeline.generate(request, images, Some(&mut watched))
+    }
+
+    /// Calls that wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.queue.waiting()
     }
 
     /// How many of `count` images of a request [`Engine::generate_many`] makes side by side: as many as half of
@@ -299,13 +284,14 @@ impl Engine {
         let mut all = Vec::with_capacity(count);
         while all.len() < count {
             let images = batch.min(count - all.len());
-            all.extend(self.pipeline.generate(&request, images, on_step.as_deref_mut())?);
+            all.extend(self.turn(&request, images, on_step.as_deref_mut())?);
             request.seed = request.seed.wrapping_add(images as u64);
         }
         Ok(all)
     }
 
-    /// The picture of a grid in the middle of decoding, masked cells hatched.
+    /// The picture of a grid in the middle of decoding, masked cells hatched. It does not queue: a callback has the
+    /// turn, or waits for a thread that makes it.
     pub fn preview(&self, step: &Step<'_>) -> Result<Image> {
         self.pipeline.preview(step)
     }
@@ -315,11 +301,13 @@ impl Engine {
     /// # Errors
     /// As [`Engine::generate`].
     pub fn probe(&self, request: &Request) -> Result<Probe> {
+        let _turn = self.queue.enter(request.cancel.as_ref())?;
         self.pipeline.probe(request)
     }
 
     /// Tokens of an image of the model's base or full size.
     pub fn encode(&self, image: &Image, size: Size) -> Result<Vec<u32>> {
+        let _turn = self.queue.enter(None)?;
         self.pipeline.encode(image, size)
     }
 
@@ -383,31 +371,26 @@ impl Engine {
         let hash = hash_model(self.pipeline.files())?;
         Ok(self.hash.get_or_init(|| hash))
     }
-}
 
-/// Where a model comes from.
-enum Source<'a> {
-    Folder(&'a Path),
-    Shape(&'a Shape),
-}
-
-/// The model's pipeline; a directory's files say of which family it is.
-fn stages<D: Device + 'static>(
-    device: D,
-    source: Source<'_>,
-    reading: &Reading,
-) -> Result<Box<dyn Stages>> {
-    let device = Traced::new(device);
-    Ok(match source {
-        Source::Shape(shape) => {
-            let family = Drawn::new(&device, shape, reading.precision)?;
-            Box::new(Pipeline { device, family })
+    /// What a PNG file of a request's image says about itself: [`Image::to_png`] takes it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a file of the model, whose hash is a part of it, cannot be read.
+    pub fn png_text(&self, request: &Request) -> Result<Vec<(&'static str, String)>> {
+        let settings = serde_json::to_string(request).unwrap_or_default();
+        let mut chunks = vec![
+            ("Software", concat!("muse ", env!("CARGO_PKG_VERSION")).to_string()),
+            ("prompt", request.prompt.clone()),
+            ("seed", request.seed.to_string()),
+            ("settings", settings),
+            ("dtype", self.dtype.to_string()),
+            ("model", format!("{} {}", self.name(), self.model_hash()?)),
+        ];
+        if !request.negative.is_empty() {
+            chunks.push(("negative prompt", request.negative.clone()));
         }
-        Source::Folder(path) if hub::is_folder(path) => {
-            Box::new(Pipeline::<_, Amused<_>>::load(device, path, reading)?)
-        }
-        Source::Folder(path) => Box::new(Pipeline::<_, Parts<_>>::load(device, path, reading)?),
-    })
+        Ok(chunks)
+    }
 }
 
 /// BLAKE3 over the model's files in their order, each preceded by its name.

@@ -85,10 +85,10 @@ pub enum Error {
         problem: String,
     },
 
-    /// The caller's step callback asked to stop.
-    #[error("cancelled by the caller at step {step} of the {stage} stage")]
+    /// The caller's step callback, or its [`crate::Cancel`], asked to stop.
+    #[error("cancelled by the caller {}", moment(stage, *step))]
     Cancelled {
-        /// Decode loop that was running.
+        /// Decode loop that was running; empty before the first one, as while a request waits for its turn.
         stage: &'static str,
         /// Step, from 0.
         step: usize,
@@ -127,5 +127,12 @@ impl Error {
             Error::Peer { .. } => 6,
             Error::Cancelled { .. } => 130,
         }
+    }
+}
+
+fn moment(stage: &str, step: usize) -> String {
+    match stage {
+        "" => "before the first step".into(),
+        _ => format!("at step {step} of the {stage} stage"),
     }
 }

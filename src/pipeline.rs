@@ -155,6 +155,7 @@ pub(crate) struct Pipeline<D: Device, F> {
 
 /// Where the time of one generation went: that of all images which were made side by side.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Timings {
     /// Tokenizing and text encoding, all prompts.
     pub text: Duration,
@@ -181,6 +182,7 @@ impl Timings {
 
 /// A finished image with the tokens it was decoded from.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Generated {
     /// The picture.
     pub image: Image,

@@ -16,6 +16,7 @@ use crate::image::write_new;
 
 /// Where an engine takes the plans of its GPU from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PlanSource {
     /// The table of the user's cache folder, where there is one.
     #[default]
@@ -28,6 +29,7 @@ pub enum PlanSource {
 
 /// What an engine took.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PlansUsed {
     /// A table.
     Table {

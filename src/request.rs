@@ -3,6 +3,7 @@
 use crate::decode::{DecodeOptions, GuidanceSchedule, Order};
 use crate::edit::{Edit, within};
 use crate::error::{Error, Result};
+use crate::queue::Cancel;
 
 /// Longest side of a picture that is asked for by its size, in pixels.
 const MAX_SIDE: usize = 4096;
@@ -10,6 +11,7 @@ const MAX_SIDE: usize = 4096;
 /// How far the pipeline goes, or how large its picture is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Size {
     /// Decode the base grid only: the small image.
     Base,
@@ -23,6 +25,7 @@ pub enum Size {
 /// Where noise comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Rng {
     /// Our own counter-based generator ([`crate::rng`]).
     #[default]
@@ -104,6 +107,9 @@ pub struct Request {
     /// The image to begin with, and what to change of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edit: Option<Edit>,
+    /// What cancels it from another thread; JSON cannot hold it.
+    #[serde(skip)]
+    pub cancel: Option<Cancel>,
 }
 
 impl Request {

@@ -126,6 +126,7 @@ fn reference(start: &[u32], options: &DecodeOptions, seed: u64) -> (Vec<Vec<u32>
                 Order::Confidence => scaled[token] - largest - total.ln(),
                 Order::Halton => -(halton_rank(p, tokens.len() as u32) as f64),
                 Order::Random => 0.0,
+                other => unreachable!("{other:?} is not of this test"),
             };
             let noise = f64::from(step.noise) * gumbel(key, Purpose::Confidence, p, 0);
             drawn.push((confidence + noise, p, token as u32));

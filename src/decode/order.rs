@@ -5,6 +5,7 @@ use crate::rng::{NoiseKey, Purpose};
 /// Which of the tokens that a step draws are kept; how many of them is the schedule's choice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Order {
     /// Those the model is surest of, with noise (MaskGIT, arXiv 2202.04200).
     #[default]

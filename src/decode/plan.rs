@@ -30,6 +30,7 @@ pub struct DecodeOptions {
 /// How guidance changes over the steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum GuidanceSchedule {
     /// The same in every step.
     Constant,

@@ -8,6 +8,7 @@ use super::{Image, Rectangle};
 /// How an image of another shape is brought to the model's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Fit {
     /// The largest part of the model's proportions, from the middle.
     #[default]

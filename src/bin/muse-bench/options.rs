@@ -77,7 +77,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DTYPE", default_value_t)]
     pub dtype: Precision,
     /// Where: cpu, cuda, cuda:N or auto
-    #[arg(long, default_value = "cpu", value_parser = device)]
+    #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
     /// What to draw
     #[arg(long, default_value = "two apples and a cat on a blue background")]
@@ -99,7 +99,7 @@ pub struct RooflineArgs {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
     /// Where: cpu, cuda, cuda:N or auto
-    #[arg(long, default_value = "cpu", value_parser = device)]
+    #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
     /// Keep the ceilings in this file
     #[arg(long, value_name = "FILE")]
@@ -151,7 +151,7 @@ pub struct PeersArgs {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub threads: Option<u32>,
     /// Where: cpu, cuda, cuda:N or auto
-    #[arg(long, default_value = "cpu", value_parser = device)]
+    #[arg(long, default_value = "cpu")]
     pub device: DeviceChoice,
     /// What to draw
     #[arg(long, default_value = "two apples and a cat on a blue background")]
@@ -198,7 +198,7 @@ pub struct AnswerArgs {
     pub dtype: Precision,
     #[arg(long)]
     pub threads: u32,
-    #[arg(long, value_parser = device)]
+    #[arg(long)]
     pub device: DeviceChoice,
 }
 
@@ -224,20 +224,6 @@ pub struct ReportArgs {
     /// The page; tables alone where it ends in .md
     #[arg(short, long, default_value = "report.html")]
     pub out: PathBuf,
-}
-
-/// `auto`, `cpu`, `cuda` or `cuda:N`.
-fn device(text: &str) -> Result<DeviceChoice, String> {
-    match text {
-        "auto" => Ok(DeviceChoice::Auto),
-        "cpu" => Ok(DeviceChoice::Cpu),
-        "cuda" => Ok(DeviceChoice::Cuda(0)),
-        _ => text
-            .strip_prefix("cuda:")
-            .and_then(|n| n.parse().ok())
-            .map(DeviceChoice::Cuda)
-            .ok_or_else(|| "expected auto, cpu, cuda or cuda:N".into()),
-    }
 }
 
 fn percent(text: &str) -> Result<f64, String> {

@@ -57,12 +57,12 @@ pub fn make(run: &RunArgs, batch: Batch) -> Result<()> {
                 if run.grid {
                     images.push(generated.image.clone());
                 } else {
-                    let png = generated.image.to_png(&text_chunks(&engine, &request)?)?;
+                    let png = generated.image.to_png(&engine.png_text(&request)?)?;
                     write_new(output, &png, run.force)?;
                 }
                 if run.grid && made + 1 == batch.len() {
                     let sheet = contact_sheet(&images);
-                    let png = sheet.to_png(&text_chunks(&engine, &batch.requests[0])?)?;
+                    let png = sheet.to_png(&engine.png_text(&batch.requests[0])?)?;
                     write_new(output, &png, run.force)?;
                 }
                 let since_start = [loaded, started.elapsed()];
@@ -163,23 +163,6 @@ fn generate(
         write_new(path, &animation.finish()?, force)?;
     }
     Ok(generated)
-}
-
-/// What the PNG says about itself.
-fn text_chunks(engine: &Engine, request: &Request) -> Result<Vec<(&'static str, String)>> {
-    let settings = serde_json::to_string(request).unwrap_or_default();
-    let mut chunks = vec![
-        ("Software", concat!("muse ", env!("CARGO_PKG_VERSION")).to_string()),
-        ("prompt", request.prompt.clone()),
-        ("seed", request.seed.to_string()),
-        ("settings", settings),
-        ("dtype", engine.dtype().to_string()),
-        ("model", format!("{} {}", engine.name(), engine.model_hash()?)),
-    ];
-    if !request.negative.is_empty() {
-        chunks.push(("negative prompt", request.negative.clone()));
-    }
-    Ok(chunks)
 }
 
 /// Hash of all tokens: the same on every machine, thread count and build.

@@ -75,7 +75,7 @@ looks wrong on your GPU.";
 #[derive(Args)]
 pub struct SelftestArgs {
     /// Where to run: auto (the first GPU, else the processor; says which), cpu, cuda or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
     /// Only this verb; may be given several times [default: all]
     #[arg(long = "verb", value_name = "VERB")]
@@ -96,7 +96,7 @@ pub struct TuneArgs {
     #[arg(value_name = "MODEL")]
     pub model: Option<PathBuf>,
     /// The GPU: auto (the first), cuda or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
     /// Table to write or add to [default: muse/plans-….json in the user's cache folder, where generate finds it]
     #[arg(long, value_name = "FILE")]
@@ -168,21 +168,6 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
-/// `auto`, `cpu`, `cuda` or `cuda:N`.
-fn device(text: &str) -> std::result::Result<DeviceChoice, String> {
-    match text {
-        "auto" => Ok(DeviceChoice::Auto),
-        "cpu" => Ok(DeviceChoice::Cpu),
-        "cuda" => Ok(DeviceChoice::Cuda(0)),
-        _ => {
-            let ordinal = text.strip_prefix("cuda:").and_then(|n| n.parse().ok());
-            ordinal
-                .map(DeviceChoice::Cuda)
-                .ok_or_else(|| "expected auto, cpu, cuda or cuda:N".into())
-        }
-    }
-}
-
 #[derive(Args)]
 pub struct GenerateArgs {
     /// What the image shows
@@ -225,7 +210,7 @@ pub struct RunArgs {
     pub model: ModelArgs,
     /// Where to run: auto (the first GPU, else the processor; says which), cpu, cuda or cuda:N (an NVIDIA
     /// GPU; never falls back to the processor)
-    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = device)]
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: DeviceChoice,
     /// What to compute in: bf16, or on the processor also f32, or int8 (weights and inputs of the transformers'
     /// products: faster and less exact, docs/int8.md)
