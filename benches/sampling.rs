@@ -35,7 +35,7 @@ fn sampling(criterion: &mut Criterion, device: &Cpu, name: &str) {
         masked.remaining.reshape([keep_masked]);
         let remask = Remask { keep_masked, temperature: 1.0, mask_token, noise: NOISE };
         group.throughput(Throughput::Elements(n as u64));
-        group.bench_function(format!("remask {n}"), |b| {
+        group.bench_function(format!("{n}x{codes} remask"), |b| {
             b.iter(|| ops::remask(device, &mut masked, remask).unwrap());
         });
     }
