@@ -53,3 +53,8 @@ pub use pipeline::{Generated, Probe, Timings};
 pub use queue::Cancel;
 pub use request::{Overrides, Request, Rng, Size, Toward};
 pub use tensor::Precision;
+
+/// Its Rust program is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
