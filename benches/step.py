@@ -92,31 +92,38 @@ def sums(kernel: dict) -> dict:
     }
 
 
-def row(name: str, s: dict) -> str:
+def row(name: str, s: dict, first: bool) -> str:
     conflicts = 100 * s["conflicts"] / max(s["wavefronts"], 1)
+    compulsory = f"| {s['first'] / 1e6:.1f} " if first else ""
     return (
         f"| {name} | {s['launches']} | {s['bound']:.0f} | {', '.join(s['binds'][:2])} | {s['dram'] / 1e6:.1f} "
-        f"| {s['first'] / 1e6:.1f} | {100 * s['asked'] / max(s['sectors'], 1):.1f} % | {conflicts:.2f} % |"
+        f"{compulsory}| {100 * s['asked'] / max(s['sectors'], 1):.1f} % | {conflicts:.2f} % |"
     )
 
 
-def table(step: dict) -> str:
+def table(step: dict, first: bool) -> str:
+    """`first`: the step is a run's first, so that what it reads for the first time is what it must read."""
     rows = {name: sums(kernel) for name, kernel in step["kernels"].items() if kernel["launches"]}
+    compulsory = "| compulsory, MB " if first else ""
     lines = [
-        "| kernel | launches | modelled bound, µs | bound by | DRAM, MB | compulsory, MB | bytes asked of sectors moved "
+        f"| kernel | launches | modelled bound, µs | bound by | DRAM, MB {compulsory}| bytes asked of sectors moved "
         "| wavefronts by conflicts |",
-        "|---|---:|---:|---|---:|---:|---:|---:|",
+        f"|---|---:|---:|---|---:|{'---:|' if first else ''}---:|---:|",
     ]
-    lines += [row(name, s) for name, s in sorted(rows.items(), key=lambda item: -item[1]["bound"])]
+    lines += [row(name, s, first) for name, s in sorted(rows.items(), key=lambda item: -item[1]["bound"])]
     whole = sums(step["run"])
-    lines.append(row("**step**", whole))
+    lines.append(row("**step**", whole, first))
     per_layer = sum(s["launches"] for s in rows.values() if s["launches"] >= LAYERS) / LAYERS
+    traffic = (
+        f"traffic to DRAM {whole['dram'] / max(whole['first'], 1):.2f} × what is compulsory (each sector read, and written, "
+        "by a launch for the first time since the host wrote it)"
+        if first
+        else f"{whole['dram'] / 1e6:.0f} MB of traffic to DRAM"
+    )
     lines += [
         "",
         f"{whole['launches']} launches, {per_layer:.1f} in each of {LAYERS} layers; modelled bound "
-        f"{whole['bound'] / 1e3:.2f} ms; traffic to DRAM {whole['dram'] / max(whole['first'], 1):.2f} × what is "
-        "compulsory (each sector read, and written, by a launch for the first time since the host wrote it). The row of "
-        "the step holds what L2 has still to write back at its end.",
+        f"{whole['bound'] / 1e3:.2f} ms; {traffic}. The row of the step holds what L2 has still to write back at its end.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -133,7 +140,7 @@ def main() -> None:
         commands = images(release, given.amused, Path(folder)) if given.amused else benchmark()
         file = Path(folder) / "report.json"
         before, after = (report(release / "ptxsim", command, given.device, file) for command in commands)
-    text = f"Device: {after['device']}.\n\n" + table(minus(after, before))
+    text = f"Device: {after['device']}.\n\n" + table(minus(after, before), first=not given.amused)
     print(text)
     if given.output:
         about = AMUSED.format(model=given.amused) if given.amused else TRUNK
