@@ -42,8 +42,9 @@ struct Coarse<D: Device> {
     position_embedding: Tensor<D::Buffer>, // f32 [cells, hidden]
     blocks: Vec<CoarseBlock<D>>,
     final_norm: Norm<D::Buffer>,
-    in_place: Matrix<D::Packed>, // [4*hidden, hidden]
-    cell_of: Vec<u32>,           // [positions]: 4*cell + sub-position of each fine position
+    in_place: Matrix<D::Packed>, // [places*hidden, hidden]
+    places: usize,               // fine positions of a cell
+    cell_of: Vec<u32>,           // [positions]: places*cell + sub-position of each fine position
     cells: usize,
 }
 
@@ -303,20 +304,15 @@ impl<D: Device> Coarse<D> {
                 })
             })
             .collect::<Result<_>>()?;
-        let [height, columns] = config.grid;
-        let cell_of: Vec<u32> = (0..height * columns)
-            .map(|p| {
-                let (y, x) = (p / columns, p % columns);
-                (4 * ((y / 2) * coarse.grid[1] + x / 2) + (y % 2) * 2 + x % 2) as u32
-            })
-            .collect();
+        let (places, cell_of) = places(config.grid, coarse.grid);
         let table = "coarse.token_embedding.weight";
         Ok(Coarse {
             token_embedding: w.table(device, table, [coarse.codebook_size, hidden])?,
             position_embedding: position_embedding(device, w, "coarse.", cells, hidden)?,
             blocks,
             final_norm: norm(device, w, "coarse.final_norm", hidden, width.epsilon)?,
-            in_place: linear(device, w, "coarse.in_place", [4 * hidden, hidden], false)?,
+            in_place: linear(device, w, "coarse.in_place", [places * hidden, hidden], false)?,
+            places,
             cell_of,
             cells,
         })
@@ -347,7 +343,7 @@ impl<D: Device> Coarse<D> {
     }
 
     /// `positions[p] + in_place_{sub(p)}(states[cell(p)])`, f32 `[images*positions, hidden]` as `positions`: the
-    /// projection `[images*cells, 4*hidden]` is a table of `4*cells` rows an image, looked up by cell and
+    /// projection `[images*cells, places*hidden]` is a table of `places*cells` rows an image, looked up by cell and
     /// sub-position.
     fn place(
         &self,
@@ -357,10 +353,11 @@ impl<D: Device> Coarse<D> {
         images: usize,
     ) -> Result<Tensor<D::Buffer>> {
         let hidden = states.shape().last();
-        let mut projected = device.zeros(DType::F32, [images * self.cells, 4 * hidden])?;
+        let rows = images * self.cells;
+        let mut projected = device.zeros(DType::F32, [rows, self.places * hidden])?;
         ops::linear(device, &mut projected, states, &self.in_place, Activation::None)?;
-        projected.reshape([images * 4 * self.cells, hidden]);
-        let first = |image: usize| (image * 4 * self.cells) as u32;
+        projected.reshape([rows * self.places, hidden]);
+        let first = |image: usize| (image * self.places * self.cells) as u32;
         let rows: Vec<u32> =
             (0..images).flat_map(|i| self.cell_of.iter().map(move |row| first(i) + row)).collect();
         let rows = device.upload(&rows, [rows.len()])?;
@@ -368,6 +365,18 @@ impl<D: Device> Coarse<D> {
         ops::embed(device, &mut placed, &rows, &projected, Some(positions))?;
         Ok(placed)
     }
+}
+
+/// How many positions of a fine grid fall on a cell of the coarse one, and for every fine position, row by row, its
+/// cell times that, plus its place within the cell.
+fn places([height, columns]: [usize; 2], coarse: [usize; 2]) -> (usize, Vec<u32>) {
+    let side = columns / coarse[1];
+    let place = |p: usize| {
+        let (y, x) = (p / columns, p % columns);
+        let cell = (y / side) * coarse[1] + x / side;
+        (side * side * cell + (y % side) * side + x % side) as u32
+    };
+    (side * side, (0..height * columns).map(place).collect())
 }
 
 fn position_embedding<D: Device>(
@@ -379,4 +388,22 @@ fn position_embedding<D: Device>(
 ) -> Result<Tensor<D::Buffer>> {
     let name = format!("{prefix}position_embedding.weight");
     device.upload(&weights.floats(&name, &[positions, hidden])?, [positions, hidden])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fine_positions_have_a_place_each_in_their_cell() {
+        assert_eq!(places([2, 4], [1, 2]), (4, vec![0, 1, 4, 5, 2, 3, 6, 7]));
+        // As of the paper's super-res, 64×64 over 16×16.
+        let (count, found) = places([8, 16], [2, 4]);
+        assert_eq!(count, 16);
+        for (p, &place) in found.iter().enumerate() {
+            let (y, x) = (p / 16, p % 16);
+            assert_eq!(place as usize / 16, y / 4 * 4 + x / 4, "cell of {y}, {x}");
+            assert_eq!(place as usize % 16, y % 4 * 4 + x % 4, "place of {y}, {x}");
+        }
+    }
 }

@@ -161,7 +161,9 @@ fn muse(config: &TransformerConfig) -> usize {
     let tables =
         (2 * config.codebook_size + config.grid[0] * config.grid[1] + config.text_size) * hidden;
     let coarse = config.coarse.as_ref().map_or(0, |coarse| {
-        coarse.num_layers * (4 * square + mlp) + coarse.codebook_size * hidden + 4 * square
+        let places = config.grid[0] * config.grid[1] / (coarse.grid[0] * coarse.grid[1]);
+        let layers = coarse.num_layers * (4 * square + mlp);
+        layers + coarse.codebook_size * hidden + places * square
     });
     config.num_layers * (8 * square + mlp) + tables + coarse
 }
