@@ -222,6 +222,11 @@ impl<D: Device> Family<D> for Amused<D> {
         scene.notes.clone()
     }
 
+    fn negative(&self, device: &D, scene: &Scene<D>) -> Result<Scene<D>> {
+        let (texts, notes) = (scene.texts.last(device)?, Vec::new());
+        Ok(Scene { texts, notes, crop: scene.crop, aesthetic: scene.aesthetic })
+    }
+
     /// Mixes the prompts' states and pooled states; padding is a part of the text.
     fn between(&self, device: &D, from: Scene<D>, to: Scene<D>, part: f32) -> Result<Scene<D>> {
         let length = self.text_encoder.length();

@@ -181,7 +181,7 @@ fn step<D: Device>(
     step: &StepPlan,
     (ranks, torch): (Option<&Tensor<D::Buffer>>, Option<&mut TorchNoise>),
 ) -> Result<()> {
-    if step.remaining == step.masked {
+    if !step.settles() {
         if let Some(torch) = torch {
             torch.skip_step(masked.tokens.shape().elements());
         }

@@ -209,6 +209,7 @@ impl Engine {
         let pipeline = stages(device, Source::Folder(path.as_ref()), &Reading::default())?;
         pipeline.generate(request, 1, None)?;
         let problems = tuner.problems().len();
+        pipeline.forget(); // so that they are all posed again
         tuner.start(move |timed| on_timed(timed, problems));
         pipeline.generate(request, 1, None)?;
         Ok(tuner.timed())

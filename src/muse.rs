@@ -134,6 +134,10 @@ impl<D: Device> Family<D> for Parts<D> {
         Ok(Text { states, lengths: [prompt.len(), negative.len()], batch: 2 })
     }
 
+    fn negative(&self, device: &D, text: &Text<D>) -> Result<Text<D>> {
+        text.negative(device)
+    }
+
     /// Mixes row by row. Where one text is shorter, its last row, the end of the text, stands for those that it
     /// lacks.
     fn between(&self, device: &D, from: Text<D>, to: Text<D>, part: f32) -> Result<Text<D>> {

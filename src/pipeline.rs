@@ -13,6 +13,7 @@
 //! stages above. All else, the decode loop above all, is written once, here and in [`crate::decode`].
 
 mod edit;
+mod first;
 mod probe;
 
 use std::cell::RefCell;
@@ -36,6 +37,7 @@ use crate::tensor::Tensor;
 use crate::vq::Vq;
 use crate::weights::Reading;
 
+use first::{Begun, FirstSteps};
 pub use probe::Probe;
 
 /// Most images that are decoded side by side: more of them gain nothing, and make progress coarse.
@@ -85,6 +87,9 @@ pub(crate) trait Family<D: Device>: Send + Sync + Sized {
     fn notes(&self, _text: &Self::Text) -> Vec<String> {
         Vec::new()
     }
+
+    /// The negative text by itself, as if it were the prompt of an image without guidance.
+    fn negative(&self, device: &D, text: &Self::Text) -> Result<Self::Text>;
 
     /// The text on the way from one to another, at `part` from 0 to 1.
     fn between(
@@ -151,6 +156,7 @@ pub(crate) trait Family<D: Device>: Send + Sync + Sized {
 pub(crate) struct Pipeline<D: Device, F> {
     pub(crate) device: D,
     pub(crate) family: F,
+    first_steps: FirstSteps<D>,
 }
 
 /// Where the time of one generation went: that of all images which were made side by side.
@@ -203,6 +209,7 @@ pub struct Generated {
 struct Run<'a, D: Device, F: Family<D>> {
     device: &'a D,
     family: &'a F,
+    first_steps: &'a FirstSteps<D>,
     levels: Vec<Level<D>>,
     request: &'a Request,
     images: usize, // the first one with the request's seed, the others with those that follow
@@ -223,7 +230,17 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
     /// Loads the checkpoint in directory `path`.
     pub(crate) fn load(device: D, path: &Path, reading: &Reading) -> Result<Self> {
         let family = F::load(&device, path, reading)?;
-        Ok(Pipeline { device, family })
+        Ok(Self::new(device, family))
+    }
+
+    /// Of a family that is loaded.
+    pub(crate) fn new(device: D, family: F) -> Self {
+        Pipeline { device, family, first_steps: FirstSteps::new() }
+    }
+
+    /// Forgets what images have in common: the next one is made as the first one was.
+    pub(crate) fn forget(&self) {
+        self.first_steps.forget();
     }
 
     /// How many images of a request, at most `count`, are made side by side: as many as half of the free memory is
@@ -261,7 +278,8 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
         let span = spans::stage("text");
         let text = self.encode_text(request)?;
         drop(span);
-        let run = Run { device, family: &self.family, levels, request, images, text, torch };
+        let (family, first_steps) = (&self.family, &self.first_steps);
+        let run = Run { device, family, first_steps, levels, request, images, text, torch };
 
         let text_done = device.mark()?;
         let edit = request.edit.as_ref();
@@ -426,9 +444,14 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
         if plan.is_empty() {
             return Ok((device.upload(tokens, [tokens.len()])?, Vec::new()));
         }
+        let unconditional = match coarse {
+            None => self.first_step(tokens, stage.grid, &plan)?,
+            Some(_) => None,
+        };
         let mut masked = Masked::of_images(device, tokens, stage.mask_token, self.images)?;
-        let mut model =
+        let model =
             self.family.prepare(device, index, stage.grid, &self.text, coarse, self.images)?;
+        let mut model = Begun { model, unconditional, begun: false };
         let mut torch = self.torch.as_ref().map(RefCell::borrow_mut);
         let torch = torch.as_deref_mut();
         let steps = decode_with(device, &mut model, &mut masked, &plan, stage, torch, on_step)?;

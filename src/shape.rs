@@ -198,7 +198,7 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
         device: &D,
         masked: &Masked<D::Buffer>,
         batch: usize,
-    ) -> Result<&Tensor<D::Buffer>> {
+    ) -> Result<&mut Tensor<D::Buffer>> {
         self.0.logits(device, masked, batch)
     }
 }
@@ -312,6 +312,13 @@ impl<D: Device> Family<D> for Drawn<D> {
                 });
                 muse(weights.table(device, "embedding", [2 * rows, *channels])?, TEXT_ROWS)
             }
+        })
+    }
+
+    fn negative(&self, device: &D, text: &DrawnText<D>) -> Result<DrawnText<D>> {
+        Ok(match text {
+            DrawnText::Muse(text) => DrawnText::Muse(text.negative(device)?),
+            DrawnText::Amused(texts) => DrawnText::Amused(texts.last(device)?),
         })
     }
 

@@ -33,7 +33,7 @@ impl MaskedModel<Cpu> for FakeModel {
         device: &Cpu,
         masked: &Masked<Buffer>,
         batch: usize,
-    ) -> Result<&Tensor<Buffer>> {
+    ) -> Result<&mut Tensor<Buffer>> {
         let tokens: Vec<u32> = device.download(&masked.tokens)?;
         let positions: Vec<u32> = device.download(&masked.positions)?;
         let row = |b, p| (0..CODES).map(|c| logit(b, p, &tokens, c)).collect::<Vec<_>>();
@@ -41,7 +41,7 @@ impl MaskedModel<Cpu> for FakeModel {
             .flat_map(|b| positions.iter().flat_map(|&p| row(b, p)).collect::<Vec<_>>())
             .collect();
         self.logits = device.upload(&all, [batch * positions.len(), CODES])?;
-        Ok(&self.logits)
+        Ok(&mut self.logits)
     }
 }
 

@@ -37,18 +37,18 @@ impl Measured {
         self.names.into_iter().filter_map(taken).collect()
     }
 
-    /// The stages and steps of one image. `stopwatch` is what a clock round the call showed.
+    /// The stages and steps of one image, a stage's first step apart: all is masked in it, and an engine may know half of
+    /// it. `stopwatch` is what a clock round the call showed.
     fn image(&mut self, stages: &[&str], image: &Generated, stopwatch: Duration) {
         let timings = &image.timings;
         self.add("text", timings.text);
         let decoded =
             [(timings.base, &timings.base_steps), (timings.superres, &timings.superres_steps)];
         for (stage, (time, steps)) in stages.iter().zip(decoded) {
-            if steps.is_empty() {
-                continue;
-            }
-            for step in steps {
-                self.add(format!("{stage} step"), *step);
+            let Some((&first, others)) = steps.split_first() else { continue };
+            self.add(format!("{stage} step, first"), first);
+            for &step in others {
+                self.add(format!("{stage} step"), step);
             }
             self.add(format!("{stage} stage"), time);
         }

@@ -160,7 +160,7 @@ impl Series {
         Some(Series { name: name.into(), summary: summary(&ms)?, ms })
     }
 
-    /// Whether its samples are decode steps of a warm engine.
+    /// Whether its samples are decode steps of a warm engine, but for those that begin a stage.
     pub fn is_step(&self) -> bool {
         self.name.ends_with(" step") && !self.name.ends_with("first step")
     }

@@ -67,6 +67,11 @@ impl StepPlan {
     pub fn batch(&self) -> usize {
         if self.guidance == 1.0 { 1 } else { 2 }
     }
+
+    /// Whether it settles any token: one that would not is passed over.
+    pub fn settles(&self) -> bool {
+        self.remaining < self.masked
+    }
 }
 
 /// Where a decode loop begins.

@@ -31,6 +31,7 @@ pub(super) trait Stages: Send + Sync {
     fn stages(&self) -> Vec<&'static str>;
     fn files(&self) -> &[(String, PathBuf)];
     fn device(&self) -> String;
+    fn forget(&self);
     fn start_trace(&self, hashes: bool);
     fn stop_trace(&self) -> Vec<Event>;
 }
@@ -77,6 +78,10 @@ impl<D: Device, F: Family<Traced<D>>> Stages for Pipeline<Traced<D>, F> {
         self.device.describe()
     }
 
+    fn forget(&self) {
+        Pipeline::forget(self);
+    }
+
     fn start_trace(&self, hashes: bool) {
         self.device.start(hashes);
     }
@@ -102,7 +107,7 @@ pub(super) fn stages<D: Device + 'static>(
     Ok(match source {
         Source::Shape(shape) => {
             let family = Drawn::new(&device, shape, reading.precision)?;
-            Box::new(Pipeline { device, family })
+            Box::new(Pipeline::new(device, family))
         }
         Source::Folder(path) if hub::is_folder(path) => {
             Box::new(Pipeline::<_, Amused<_>>::load(device, path, reading)?)

@@ -18,5 +18,5 @@ pub trait MaskedModel<D: Device> {
         device: &D,
         masked: &Masked<D::Buffer>,
         batch: usize,
-    ) -> Result<&Tensor<D::Buffer>>;
+    ) -> Result<&mut Tensor<D::Buffer>>;
 }

@@ -25,6 +25,17 @@ pub struct Text<D: Device> {
     pub batch: usize,
 }
 
+impl<D: Device> Text<D> {
+    /// The negative sequence by itself.
+    pub fn negative(&self, device: &D) -> Result<Self> {
+        let (states, length) = (&self.states, self.lengths[1]);
+        let mut alone = device.zeros(states.dtype(), [length, states.shape().last()])?;
+        let longest = states.shape().rows() / self.batch;
+        ops::copy_rows(device, &mut alone, 0, states, longest, length)?;
+        Ok(Text { states: alone, lengths: [length; 2], batch: 1 })
+    }
+}
+
 struct Block<D: Device> {
     attention: SelfAttention<D>,
     cross: CrossAttention<D>,
@@ -224,7 +235,7 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
         device: &D,
         masked: &Masked<D::Buffer>,
         batch: usize,
-    ) -> Result<&Tensor<D::Buffer>> {
+    ) -> Result<&mut Tensor<D::Buffer>> {
         let Prepared { model, context, fixed, scratch: s, selected, logits, .. } = self;
         let unknown = batch * masked.positions.shape().elements();
         let (sequences, contexts) = (batch * self.images, [batch, self.contexts]);

@@ -246,7 +246,7 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
         device: &D,
         masked: &Masked<D::Buffer>,
         batch: usize,
-    ) -> Result<&Tensor<D::Buffer>> {
+    ) -> Result<&mut Tensor<D::Buffer>> {
         let Prepared { model, narrow: s, blocks: b, wide: t, .. } = self;
         let grid = [batch, self.images, self.inner[0], self.inner[1]];
         let rows = grid.iter().product();
@@ -293,7 +293,7 @@ impl<D: Device> MaskedModel<D> for Prepared<'_, D> {
         }; // [batch*images*positions, channels]
 
         model.head.forward(device, &mut self.head, x, &masked.positions, batch)?;
-        Ok(&self.head.logits)
+        Ok(&mut self.head.logits)
     }
 }
 

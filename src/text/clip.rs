@@ -39,6 +39,20 @@ pub struct Encoded<D: Device> {
     pub pooled: Tensor<D::Buffer>,
 }
 
+impl<D: Device> Encoded<D> {
+    /// The last text by itself.
+    pub fn last(&self, device: &D) -> Result<Self> {
+        let batch = self.pooled.shape().rows();
+        let last = |x: &Tensor<D::Buffer>| {
+            let rows = x.shape().rows() / batch;
+            let mut alone = device.zeros(x.dtype(), [rows, x.shape().last()])?;
+            ops::copy_rows(device, &mut alone, 0, x, (batch - 1) * rows, rows)?;
+            Ok(alone)
+        };
+        Ok(Encoded { states: last(&self.states)?, pooled: last(&self.pooled)? })
+    }
+}
+
 impl<D: Device> Clip<D> {
     /// Reads the whole checkpoint.
     pub fn load(device: &D, mut weights: Weights, config: &ClipConfig) -> Result<Self> {
