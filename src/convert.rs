@@ -32,7 +32,8 @@ pub fn convert(path: &Path, into: &Path, precision: Precision) -> Result<Convert
     }
     let beside = into.parent().filter(|parent| !parent.as_os_str().is_empty());
     let beside = beside.unwrap_or(Path::new("."));
-    let partial = Partial(beside.join(format!(".muse-{}.partial", std::process::id())));
+    let name = into.file_name().unwrap_or_default().to_string_lossy();
+    let partial = Partial(beside.join(format!(".{name}.{}.partial", std::process::id())));
     fs::create_dir(&partial.0).map_err(Error::io(&partial.0, ACTION))?;
     let options =
         EngineOptions { device: DeviceChoice::Cpu, dtype: precision, ..EngineOptions::default() };

@@ -285,7 +285,7 @@ impl Weights {
         bias: bool,
     ) -> Result<MatrixSource<'_>> {
         let (key, all) = (names.join("+"), rows * names.len());
-        self.matrix(&key, [all, 1, cols], |w| {
+        self.matrix(&key, [all, 1, cols], bias, |w| {
             let biases = names.iter().filter(|_| bias);
             let biases = biases.map(|name| w.bias(name, rows)).collect::<Result<Vec<_>>>()?;
             let weight = match w.activations() {
@@ -320,7 +320,7 @@ impl Weights {
     ) -> Result<MatrixSource<'_>> {
         let [rows, channels, height, width] = shape;
         let (taps, cols) = (height * width, pad_in.max(channels));
-        self.matrix(name, [rows, taps, cols], |w| {
+        self.matrix(name, [rows, taps, cols], bias, |w| {
             let bias = bias.then(|| w.bias(name, rows)).transpose()?;
             let weight = match w.activations() {
                 DType::F32 => w.filters::<f32>(name, shape, cols)?.into(),

@@ -109,6 +109,33 @@ fn damaged_and_foreign_files_are_named() {
         let error = changed(from, to);
         assert!(error.contains(expected) && error.contains("base.safetensors"), "{from}: {error}");
     }
+    // A bias that is not there.
+    let tokenizer = made.join("vq_base.safetensors");
+    let whole = fs::read(&tokenizer).unwrap();
+    let end = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let mut entries: serde_json::Value = serde_json::from_slice(&whole[8..end]).unwrap();
+    let entries = entries.as_object_mut().unwrap();
+    let place = |entry: &serde_json::Value| -> Option<[usize; 2]> {
+        serde_json::from_value(entry["data_offsets"].clone()).ok()
+    };
+    let bias = entries.remove("decoder.conv_in/bias").expect("it has one");
+    let [from, to] = place(&bias).unwrap();
+    for entry in entries.values_mut() {
+        if let Some(place) = place(entry).filter(|place| place[0] >= to) {
+            entry["data_offsets"] = serde_json::json!(place.map(|at| at - (to - from)));
+        }
+    }
+    let mut cut = serde_json::to_vec(&entries).unwrap();
+    cut.resize(end - 8, b' ');
+    let (before, after) = (&whole[end..end + from], &whole[end + to..]);
+    fs::write(&tokenizer, [&whole[..8], &cut, before, after].concat()).unwrap();
+    fs::write(&file, &bytes).unwrap();
+    let error = refusal(&made, Precision::Int8);
+    assert!(
+        error.contains("decoder.conv_in/bias") && error.contains("a packed matrix's bias"),
+        "{error}"
+    );
+    fs::write(&tokenizer, &whole).unwrap();
     // A config of another size than the packed matrices.
     fs::write(&file, &bytes).unwrap();
     let config = fs::read_to_string(made.join("config.json")).unwrap();

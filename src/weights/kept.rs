@@ -79,27 +79,31 @@ impl Reading {
 }
 
 impl Weights {
-    /// The matrix `name` of `[rows, taps, cols]`: the packed one of the file, or else what `read` makes.
+    /// The matrix `name` of `[rows, taps, cols]`, with a bias when `bias`: the packed one of the file, or else what `read`
+    /// makes.
     pub(super) fn matrix<'a>(
         &'a mut self,
         name: &str,
         [rows, taps, cols]: [usize; 3],
+        bias: bool,
         read: impl FnOnce(&'a mut Self) -> Result<HostMatrix<'a>>,
     ) -> Result<MatrixSource<'a>> {
         if self.packed.is_some() {
             let sizes = MatrixSizes { rows, cols, taps, dtype: self.activations() };
-            return self.kept(name, sizes).map(MatrixSource::Kept);
+            return self.kept(name, sizes, bias).map(MatrixSource::Kept);
         }
         let keeper = self.writer.clone().map(|writer| (name.to_owned(), writer as Arc<dyn Keeper>));
         Ok(MatrixSource::Host(read(self)?, keeper))
     }
 
-    fn kept(&mut self, name: &str, sizes: MatrixSizes) -> Result<KeptMatrix> {
-        let panels = self.part(name)?;
-        let Some(panels) = panels else {
-            return Err(self.error(name, "a packed matrix", "no tensor of that name"));
+    fn kept(&mut self, name: &str, sizes: MatrixSizes, bias: bool) -> Result<KeptMatrix> {
+        let mut needed = |name: &str, what| match self.part(name)? {
+            Some(part) => Ok(part),
+            None => Err(self.error(name, what, "no tensor of that name")),
         };
-        let bias = self.part(&format!("{name}/bias"))?;
+        let panels = needed(name, "a packed matrix")?;
+        let bias =
+            bias.then(|| needed(&format!("{name}/bias"), "a packed matrix's bias")).transpose()?;
         let [scales, surplus] =
             ["scales", "surplus"].map(|part| self.part(&format!("{name}/{part}")));
         let int8 = scales?.zip(surplus?).map(|(scales, surplus)| [scales, surplus]);

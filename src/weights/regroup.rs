@@ -21,7 +21,7 @@ impl Weights {
         bias: bool,
     ) -> Result<MatrixSource<'_>> {
         let (length, first) = (columns.len(), columns.start);
-        self.matrix(&format!("{name}[{columns:?}]"), [rows, 1, length], |w| {
+        self.matrix(&format!("{name}[{columns:?}]"), [rows, 1, length], bias, |w| {
             let bias = bias.then(|| w.bias(name, rows)).transpose()?;
             let starts = (0..rows).map(|row| Some(row * cols + first));
             let weight = w.regrouped(name, &[rows, cols], length, starts)?;
@@ -44,7 +44,7 @@ impl Weights {
                 (output < outputs).then_some((gate * outputs + output) * length)
             })
         };
-        self.matrix(name, [rows, 1, cols], |w| {
+        self.matrix(name, [rows, 1, cols], bias, |w| {
             let bias = bias.then(|| w.bias(name, 2 * outputs)).transpose()?;
             let bias = bias.map(|bias| regroup(&bias, 1, starts(1)));
             let weight = w.regrouped(name, &[2 * outputs, cols], cols, starts(cols))?;
@@ -64,7 +64,7 @@ impl Weights {
         let [cols, channels, height, width] = shape;
         let taps = height * width;
         let rows = taps * channels;
-        self.matrix(name, [rows, 1, cols], |w| {
+        self.matrix(name, [rows, 1, cols], bias, |w| {
             let bias = bias.then(|| w.bias(name, channels)).transpose()?;
             let bias = bias.map(|bias| bias.repeat(taps));
             let starts = (0..rows * cols).map(|i| {
