@@ -1,6 +1,8 @@
 //! Throughput of the verbs that a decode step and the VQ decoder spend their time in, one thread
 //! and all threads: criterion's "elem/s" are FLOP/s.
 
+use std::time::Duration;
+
 use criterion::{Criterion, Throughput};
 use half::bf16;
 use muse::cpu::Cpu;
@@ -177,7 +179,10 @@ fn elementwise(criterion: &mut Criterion, device: &Cpu, name: &str) {
 }
 
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args();
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_millis(1500))
+        .configure_from_args();
     for threads in [Some(1), None] {
         let device = Cpu::new(threads).unwrap();
         eprintln!("{}", device.describe());

@@ -2,6 +2,8 @@
 //! "elem/s" are multiply-adds, of `layer_norm` and `guide_and_sample` the elements read. On a machine with a GPU, whose
 //! driver would be asked instead, nothing runs. Of the simulator alone: `cargo bench -p ptxsim`.
 
+use std::time::Duration;
+
 use criterion::{Criterion, Throughput};
 use half::bf16;
 use muse::cuda::Cuda;
@@ -77,7 +79,10 @@ fn step(criterion: &mut Criterion, device: &Cuda) {
 }
 
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args();
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_millis(1500))
+        .configure_from_args();
     if Cuda::is_present() {
         eprintln!("a CUDA driver is there: the simulator was not run");
         return;

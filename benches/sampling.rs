@@ -1,6 +1,8 @@
 //! What a decode step does with its logits: guidance, top-k, a draw and its confidence for every masked position, and
 //! the remasking; at the demonstration model's sizes and aMUSEd's, one thread and all threads. "elem/s" are logits.
 
+use std::time::Duration;
+
 use criterion::{Criterion, Throughput};
 use muse::cpu::Cpu;
 use muse::device::{Device, Masked, Remask, Sampling};
@@ -42,7 +44,10 @@ fn sampling(criterion: &mut Criterion, device: &Cpu, name: &str) {
 }
 
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args();
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_millis(1500))
+        .configure_from_args();
     for (threads, name) in [(Some(1), "one thread"), (None, "all threads")] {
         let device = Cpu::new(threads).unwrap();
         eprintln!("{}", device.describe());

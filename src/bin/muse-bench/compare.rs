@@ -1,9 +1,13 @@
 //! Is it faster than before?
 
-use muse::bench::{Record, Subject, ratio};
+use muse::bench::{Record, Series, Subject, ratio};
 use muse::{Error, Result};
 
 use crate::options::CompareArgs;
+
+/// A verb with less than this part of all verbs' time can't be told to be slower: its few calls take as long as what
+/// ran before them lets them.
+const SHORT: f64 = 1e-3;
 
 /// Whether B has a regression.
 pub fn run(arguments: &CompareArgs) -> Result<bool> {
@@ -30,6 +34,8 @@ pub fn run(arguments: &CompareArgs) -> Result<bool> {
             "{:<26} {:>10} {:>10} {:>8} {:>17}",
             "median ms", "A", "B", "B/A", "95 % interval"
         );
+        let verbs = b.series.iter().filter(|series| is_verb(series));
+        let short = SHORT * verbs.map(|series| series.summary.median).sum::<f64>();
         for series in &b.series {
             let Some(before) = a.series(&series.name) else { continue };
             let Some(found) = ratio(&before.ms, &series.ms, arguments.paired) else {
@@ -43,7 +49,14 @@ pub fn run(arguments: &CompareArgs) -> Result<bool> {
             };
             compared += 1;
             // One sample has no spread to tell a change by.
-            let slower = before.ms.len().min(series.ms.len()) > 1 && found.is_regression(threshold);
+            let spread = before.ms.len().min(series.ms.len()) > 1;
+            let short = is_verb(series) && series.summary.median < short;
+            let slower = spread && found.is_regression(threshold);
+            let remark = match slower {
+                true if short => "  (short)",
+                true => "  SLOWER",
+                false => "",
+            };
             println!(
                 "{:<26} {:>10.3} {:>10.3} {:>8.3} {:>8.3} {:>8.3}{}",
                 series.name,
@@ -52,9 +65,9 @@ pub fn run(arguments: &CompareArgs) -> Result<bool> {
                 found.ratio,
                 found.low,
                 found.high,
-                if slower { "  SLOWER" } else { "" }
+                remark
             );
-            if slower {
+            if slower && !short {
                 regressions.push(series.name.clone());
             }
         }
@@ -70,6 +83,10 @@ pub fn run(arguments: &CompareArgs) -> Result<bool> {
         }
     }
     Ok(!regressions.is_empty())
+}
+
+fn is_verb(series: &Series) -> bool {
+    series.name.starts_with("verb ")
 }
 
 fn subject(record: &Record) -> Option<&Subject> {

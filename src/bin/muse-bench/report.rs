@@ -112,9 +112,13 @@ fn label(record: &Record) -> String {
 
 /// The engine and the model of a record with these settings.
 fn named(record: &Record, settings: &Settings) -> String {
-    let number = |n: Option<u32>, what: &str| n.map_or(String::new(), |n| format!(", {n} {what}"));
-    let (threads, steps) = (number(settings.threads, "threads"), number(settings.steps, "steps"));
-    let batch = number(Some(settings.batch).filter(|&images| images > 1), "images");
+    let number = |n: Option<u32>, what: &str| match n {
+        Some(1) => format!(", 1 {what}"),
+        Some(n) => format!(", {n} {what}s"),
+        None => String::new(),
+    };
+    let (threads, steps) = (number(settings.threads, "thread"), number(settings.steps, "step"));
+    let batch = number(Some(settings.batch).filter(|&images| images > 1), "image");
     let peer = record.peer.as_ref().map_or(String::new(), |peer| format!("{}: ", peer.name));
     let model = record.subject.as_ref().map_or("", |subject| &subject.model);
     format!("{peer}{model} {} {}{threads}{steps}{batch}", settings.dtype, settings.device)

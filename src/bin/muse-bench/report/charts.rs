@@ -150,6 +150,7 @@ fn roofline(record: &Record) -> Option<String> {
     let mut verbs: Vec<&Verb> = record.verbs.iter().filter(|verb| verb.flops > 0).collect();
     let intensity = |verb: &Verb| verb.flops as f64 / verb.bytes as f64;
     let achieved = |verb: &Verb| verb.flops as f64 / verb.ms * 1e3;
+    verbs.sort_by(|a, b| intensity(a).total_cmp(&intensity(b)));
     let least = |f: &dyn Fn(&Verb) -> f64, a: f64| verbs.iter().map(|v| f(v)).fold(a, f64::min);
     let most = |f: &dyn Fn(&Verb) -> f64, a: f64| verbs.iter().map(|v| f(v)).fold(a, f64::max);
     if verbs.is_empty() {
@@ -184,14 +185,15 @@ fn roofline(record: &Record) -> Option<String> {
     let roof =
         format!("{} {:.0} GFLOP/s, copies {:.1} GB/s", dtype(record), peak / 1e9, copy / 1e9);
     svg.text([x(end), y(peak) - 8.0], Anchor::End, &roof);
-    verbs.sort_by(|a, b| intensity(a).total_cmp(&intensity(b)));
-    for (number, verb) in verbs.into_iter().enumerate() {
+    let lowest = y(least(&achieved, peak));
+    for (row, verb) in verbs.iter().enumerate() {
         let at = [x(intensity(verb)), y(achieved(verb))];
+        // The names hang below all dots, each to the left of its line and lower than those further left: no line
+        // crosses a name.
+        let foot = lowest + 26.0 + 17.0 * row as f64;
+        svg.line([at, [at[0], foot]], "grid");
         svg.dot(at, 5.0, 0.9, 0, &format!("{}: {:.1} GFLOP/s", verb.verb, achieved(verb) / 1e9));
-        // Neighbours have their names on different sides.
-        let below = at[1] + if number % 2 == 0 { 18.0 } else { -10.0 };
-        let anchor = if at[0] > WIDTH - 160.0 { Anchor::End } else { Anchor::Middle };
-        svg.text([at[0], below], anchor, &verb.verb);
+        svg.text([at[0] - 5.0, foot], Anchor::End, &verb.verb);
     }
     Some(svg.end("roofline"))
 }
