@@ -17,8 +17,8 @@ use crate::pipeline::{Family, Level};
 use crate::request::{Overrides, Request, Rng, Size};
 use crate::rng::{NoiseKey, Purpose};
 use crate::tensor::Tensor;
-use crate::text::blend;
 use crate::text::clip::{Clip, Encoded};
+use crate::text::{Embeddings, blend, read, states_of, write};
 use crate::tokenizer::Encoded as Tokens;
 use crate::tokenizer::clip::ClipTokenizer;
 use crate::vq::Vq;
@@ -58,12 +58,19 @@ pub(crate) struct Amused<D: Device> {
     levels: [Level<D>; 1], // of the size that the model was trained with
 }
 
-/// The texts of a picture, and what else the transformer is told of it.
+/// A text, and what else the transformer is told of the picture.
 pub(crate) struct Scene<D: Device> {
-    texts: Encoded<D>, // the prompt's, then the negative one's
+    text: Encoded<D>,
     notes: Vec<String>,
     crop: [f32; 2],
     aesthetic: f32,
+}
+
+impl<D: Device> Scene<D> {
+    fn new(text: Encoded<D>, notes: Vec<String>, request: &Request) -> Self {
+        let (crop, aesthetic) = (request.crop.unwrap_or_default(), request.aesthetic);
+        Scene { text, notes, crop, aesthetic: aesthetic.unwrap_or(AESTHETIC) }
+    }
 }
 
 impl<D: Device> Amused<D> {
@@ -206,36 +213,60 @@ impl<D: Device> Family<D> for Amused<D> {
         Ok(vec![self.levels[0].with_grid(self.grid(request)?)])
     }
 
-    fn encode_text(&self, device: &D, prompt: &str, request: &Request) -> Result<Scene<D>> {
+    fn encode_text(
+        &self,
+        device: &D,
+        name: &'static str,
+        text: &str,
+        request: &Request,
+    ) -> Result<Scene<D>> {
         let mut notes = Vec::new();
-        let prompt = self.ids("prompt", prompt, &mut notes)?;
-        let negative = self.ids("negative prompt", &request.negative, &mut notes)?;
-        Ok(Scene {
-            notes,
-            texts: self.text_encoder.encode(device, &[&prompt, &negative])?,
-            crop: request.crop.unwrap_or_default(),
-            aesthetic: request.aesthetic.unwrap_or(AESTHETIC),
+        let ids = self.ids(name, text, &mut notes)?;
+        Ok(Scene::new(self.text_encoder.encode(device, &[&ids])?, notes, request))
+    }
+
+    fn notes<'a>(&self, scene: &'a Scene<D>) -> &'a [String] {
+        &scene.notes
+    }
+
+    /// Mixes states and pooled states; padding is a part of the text.
+    fn between(&self, device: &D, from: Scene<D>, to: Scene<D>, part: f32) -> Result<Scene<D>> {
+        let text = Encoded {
+            states: blend(device, &from.text.states, &to.text.states, part)?,
+            pooled: blend(device, &from.text.pooled, &to.text.pooled, part)?,
+        };
+        let notes = [from.notes, to.notes].concat();
+        Ok(Scene { text, notes, crop: from.crop, aesthetic: from.aesthetic })
+    }
+
+    fn embeddings(&self, device: &D, scene: &Scene<D>) -> Result<Embeddings> {
+        let Encoded { states, pooled } = &scene.text;
+        Ok(Embeddings {
+            states: read(device, states)?,
+            rows: states.shape().rows(),
+            pooled: read(device, pooled)?,
         })
     }
 
-    fn notes(&self, scene: &Scene<D>) -> Vec<String> {
-        scene.notes.clone()
-    }
-
-    fn negative(&self, device: &D, scene: &Scene<D>) -> Result<Scene<D>> {
-        let (texts, notes) = (scene.texts.last(device)?, Vec::new());
-        Ok(Scene { texts, notes, crop: scene.crop, aesthetic: scene.aesthetic })
-    }
-
-    /// Mixes the prompts' states and pooled states; padding is a part of the text.
-    fn between(&self, device: &D, from: Scene<D>, to: Scene<D>, part: f32) -> Result<Scene<D>> {
-        let length = self.text_encoder.length();
-        let texts = Encoded {
-            states: blend(device, &from.texts.states, &to.texts.states, length, part)?,
-            pooled: blend(device, &from.texts.pooled, &to.texts.pooled, 1, part)?,
+    fn embedded(
+        &self,
+        device: &D,
+        Embeddings { states, rows, pooled }: &Embeddings,
+        request: &Request,
+    ) -> Result<Scene<D>> {
+        let (length, [channels, projection]) =
+            (self.text_encoder.length(), self.text_encoder.channels());
+        if *rows != length || states.len() != length * channels || pooled.len() != projection {
+            let found = states_of(*rows, states.len() / rows.max(&1), pooled.len());
+            let expected = states_of(length, channels, projection);
+            return Err(Error::option("embeddings", found, expected));
+        }
+        let dtype = self.text_encoder.dtype();
+        let text = Encoded {
+            states: write(device, states, dtype, [length, channels])?,
+            pooled: write(device, pooled, dtype, [1, projection])?,
         };
-        let notes = [from.notes, to.notes].concat();
-        Ok(Scene { texts, notes, crop: from.crop, aesthetic: from.aesthetic })
+        Ok(Scene::new(text, Vec::new(), request))
     }
 
     /// Image to image forgets tokens each by itself: more of one image than of another.
@@ -252,14 +283,15 @@ impl<D: Device> Family<D> for Amused<D> {
         device: &D,
         _level: usize,
         grid: [usize; 2],
-        scene: &Scene<D>,
+        scenes: &[&Scene<D>],
         _coarse: Option<&Tensor<D::Buffer>>,
         images: usize,
     ) -> Result<impl MaskedModel<D> + 'a> {
         let [height, width] = grid.map(|side| (side * self.levels[0].vq.grid_factor()) as f32);
-        let [left, top] = scene.crop;
-        let Encoded { states, pooled } = &scene.texts;
-        let micro = [width, height, left, top, scene.aesthetic];
+        let Scene { crop: [left, top], aesthetic, .. } = *scenes[0];
+        let texts: Vec<_> = scenes.iter().map(|scene| &scene.text).collect();
+        let Encoded { states, pooled } = &Encoded::stacked(device, &texts)?;
+        let micro = [width, height, left, top, aesthetic];
         self.transformer.prepare(device, &Conditions { states, pooled, micro }, grid, images)
     }
 

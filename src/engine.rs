@@ -24,6 +24,7 @@ use crate::request::{Request, Size};
 use crate::shape::Shape;
 use crate::spans;
 use crate::tensor::Precision;
+use crate::text::Embeddings;
 use crate::trace::Event;
 use crate::weights::Reading;
 use stages::{Source, Stages, stages};
@@ -310,6 +311,24 @@ impl Engine {
     pub fn encode(&self, image: &Image, size: Size) -> Result<Vec<u32>> {
         let _turn = self.queue.enter(None)?;
         self.pipeline.encode(image, size)
+    }
+
+    /// The picture of finished tokens, row by row: of the model's base or full size, or, of aMUSEd, of a size in pixels.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for another number of tokens, and for one that is not in the codebook.
+    pub fn decode(&self, tokens: &[u32], size: Size) -> Result<Image> {
+        let _turn = self.queue.enter(None)?;
+        self.pipeline.decode(tokens, size)
+    }
+
+    /// A text as the model's text encoder leaves it, for [`Request::embeddings`].
+    ///
+    /// # Errors
+    /// [`Error::Option`] for a text that is too long.
+    pub fn embed(&self, text: &str) -> Result<Embeddings> {
+        let _turn = self.queue.enter(None)?;
+        self.pipeline.embed(text)
     }
 
     /// Every file of the model that decides about images: its name below the folder, and its path.

@@ -53,6 +53,7 @@ pub use pipeline::{Generated, Probe, Timings};
 pub use queue::Cancel;
 pub use request::{Overrides, Request, Rng, Size, Toward};
 pub use tensor::Precision;
+pub use text::Embeddings;
 
 /// Its Rust program is a test.
 #[cfg(doctest)]

@@ -14,7 +14,7 @@ use crate::pipeline::{Family, Level};
 use crate::request::{Request, Rng, Size};
 use crate::tensor::Tensor;
 use crate::text::bert::Bert;
-use crate::text::{read, write};
+use crate::text::{Embeddings, read, states_of, write};
 use crate::tokenizer::Tokenizer;
 use crate::vq::Vq;
 use crate::weights::Reading;
@@ -43,7 +43,7 @@ impl<D: Device> Parts<D> {
 }
 
 impl<D: Device> Family<D> for Parts<D> {
-    type Text = Text<D>;
+    type Text = Tensor<D::Buffer>; // float [rows, text_size]
 
     fn load(device: &D, path: &Path, reading: &Reading) -> Result<Self> {
         let config = Config::read(path)?;
@@ -127,41 +127,63 @@ impl<D: Device> Family<D> for Parts<D> {
         Ok(levels.iter().map(|level| level.with_grid(level.grid)).collect())
     }
 
-    fn encode_text(&self, device: &D, prompt: &str, request: &Request) -> Result<Text<D>> {
-        let prompt = self.ids("prompt", prompt)?;
-        let negative = self.ids("negative prompt", &request.negative)?;
-        let states = self.text_encoder.encode(device, [&prompt, &negative])?;
-        Ok(Text { states, lengths: [prompt.len(), negative.len()], batch: 2 })
-    }
-
-    fn negative(&self, device: &D, text: &Text<D>) -> Result<Text<D>> {
-        text.negative(device)
+    fn encode_text(
+        &self,
+        device: &D,
+        name: &'static str,
+        text: &str,
+        _request: &Request,
+    ) -> Result<Self::Text> {
+        self.text_encoder.encode(device, &[&self.ids(name, text)?])
     }
 
     /// Mixes row by row. Where one text is shorter, its last row, the end of the text, stands for those that it
     /// lacks.
-    fn between(&self, device: &D, from: Text<D>, to: Text<D>, part: f32) -> Result<Text<D>> {
+    fn between(
+        &self,
+        device: &D,
+        from: Self::Text,
+        to: Self::Text,
+        part: f32,
+    ) -> Result<Self::Text> {
         if part == 0.0 {
             return Ok(from);
         } else if part == 1.0 {
             return Ok(to);
         }
-        let (dtype, size) = (from.states.dtype(), from.states.shape().last());
-        let (a, b) = (read(device, &from.states)?, read(device, &to.states)?);
-        let (length, negative) = (from.lengths[0].max(to.lengths[0]), from.lengths[1]);
-        let longest = length.max(negative);
-        let mut states = vec![0.0; 2 * longest * size];
-        for (i, row) in states.chunks_exact_mut(size).take(length).enumerate() {
-            let [a, b] = [(&a, &from), (&b, &to)]
-                .map(|(states, text)| &states[i.min(text.lengths[0] - 1) * size..][..size]);
-            for (mixed, (a, b)) in row.iter_mut().zip(a.iter().zip(b)) {
-                *mixed = a * (1.0 - part) + b * part;
-            }
+        let size = from.shape().last();
+        let (a, b) = (read(device, &from)?, read(device, &to)?);
+        let length = from.shape().rows().max(to.shape().rows());
+        let row = |states: &[f32], i: usize| {
+            let last = states.len() / size - 1;
+            states[i.min(last) * size..][..size].to_vec()
+        };
+        let mixed = (0..length).flat_map(|i| {
+            let mix = |(a, b): (f32, f32)| a * (1.0 - part) + b * part;
+            row(&a, i).into_iter().zip(row(&b, i)).map(mix)
+        });
+        write(device, &Vec::from_iter(mixed), from.dtype(), [length, size])
+    }
+
+    fn embeddings(&self, device: &D, text: &Self::Text) -> Result<Embeddings> {
+        let (states, rows) = (read(device, text)?, text.shape().rows());
+        Ok(Embeddings { states, rows, pooled: Vec::new() })
+    }
+
+    fn embedded(
+        &self,
+        device: &D,
+        Embeddings { states, rows, pooled }: &Embeddings,
+        _request: &Request,
+    ) -> Result<Self::Text> {
+        let encoder = &self.config.text_encoder;
+        let (limit, channels) = (encoder.max_length, self.config.base.text_size);
+        if !(1..=limit).contains(rows) || states.len() != rows * channels || !pooled.is_empty() {
+            let found = states_of(*rows, states.len() / rows.max(&1), pooled.len());
+            let expected = format!("1 to {limit} rows of {channels} channels, none pooled");
+            return Err(Error::option("embeddings", found, expected));
         }
-        states[longest * size..][..negative * size]
-            .copy_from_slice(&a[a.len() / 2..][..negative * size]);
-        let states = write(device, &states, dtype, [2 * longest, size])?;
-        Ok(Text { states, lengths: [length, negative], batch: 2 })
+        write(device, states, self.text_encoder.dtype(), [*rows, channels])
     }
 
     fn bytes_per_image(&self, level: usize, _grid: [usize; 2]) -> usize {
@@ -173,10 +195,10 @@ impl<D: Device> Family<D> for Parts<D> {
         device: &D,
         level: usize,
         _grid: [usize; 2],
-        text: &Text<D>,
+        texts: &[&Self::Text],
         coarse: Option<&Tensor<D::Buffer>>,
         images: usize,
     ) -> Result<impl MaskedModel<D> + 'a> {
-        self.transformers[level].prepare(device, text, coarse, images)
+        self.transformers[level].prepare(device, &Text::of(device, texts)?, coarse, images)
     }
 }

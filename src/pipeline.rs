@@ -13,7 +13,8 @@
 //! stages above. All else, the decode loop above all, is written once, here and in [`crate::decode`].
 
 mod edit;
-mod first;
+mod negative;
+mod parts;
 mod probe;
 
 use std::cell::RefCell;
@@ -23,21 +24,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::decode::{
-    DecodeOptions, OnStep, Stage, Start, Step, StepPlan, TorchNoise, decode_with, drawn,
+    DecodeOptions, OnStep, Stage, Start, StepPlan, TorchNoise, decode_with, drawn,
 };
 use crate::device::{Device, Masked};
 use crate::edit::touched;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::{Image, Mask};
 use crate::models::MaskedModel;
-use crate::request::{Request, Rng, Size};
+use crate::request::{Request, Rng};
 use crate::rng::NoiseKey;
 use crate::spans;
 use crate::tensor::Tensor;
+use crate::text::Embeddings;
 use crate::vq::Vq;
 use crate::weights::Reading;
 
-use first::{Begun, FirstSteps};
+use negative::{Begun, Negative, Negatives};
 pub use probe::Probe;
 
 /// Most images that are decoded side by side: more of them gain nothing, and make progress coarse.
@@ -59,8 +61,8 @@ pub(crate) struct Level<D: Device> {
 
 /// The models of one checkpoint, of one family, on one device.
 pub(crate) trait Family<D: Device>: Send + Sync + Sized {
-    /// The encoded prompts: what [`Family::prepare`] conditions on.
-    type Text;
+    /// An encoded text: what [`Family::prepare`] conditions on.
+    type Text: Send + Sync;
 
     /// Loads the checkpoint in directory `path`.
     fn load(device: &D, path: &Path, reading: &Reading) -> Result<Self>;
@@ -80,16 +82,19 @@ pub(crate) trait Family<D: Device>: Send + Sync + Sized {
     /// [`Error::Option`] for what a request asks and this family does not have.
     fn levels_for(&self, request: &Request) -> Result<Vec<Level<D>>>;
 
-    /// Encodes `prompt`, and what guidance leads away from ("" is the unconditional text).
-    fn encode_text(&self, device: &D, prompt: &str, request: &Request) -> Result<Self::Text>;
+    /// Encodes a text; "" is the unconditional one. `name` is what an error calls it.
+    fn encode_text(
+        &self,
+        device: &D,
+        name: &'static str,
+        text: &str,
+        request: &Request,
+    ) -> Result<Self::Text>;
 
     /// What to know of a text, for the user.
-    fn notes(&self, _text: &Self::Text) -> Vec<String> {
-        Vec::new()
+    fn notes<'a>(&self, _text: &'a Self::Text) -> &'a [String] {
+        &[]
     }
-
-    /// The negative text by itself, as if it were the prompt of an image without guidance.
-    fn negative(&self, device: &D, text: &Self::Text) -> Result<Self::Text>;
 
     /// The text on the way from one to another, at `part` from 0 to 1.
     fn between(
@@ -98,6 +103,20 @@ pub(crate) trait Family<D: Device>: Send + Sync + Sized {
         from: Self::Text,
         to: Self::Text,
         part: f32,
+    ) -> Result<Self::Text>;
+
+    /// The states of a text.
+    fn embeddings(&self, device: &D, text: &Self::Text) -> Result<Embeddings>;
+
+    /// A text of such states.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for those of another model.
+    fn embedded(
+        &self,
+        device: &D,
+        embeddings: &Embeddings,
+        request: &Request,
     ) -> Result<Self::Text>;
 
     /// Whether the images of a request, of seeds that follow one another, can be decoded side by side: whether as
@@ -110,13 +129,13 @@ pub(crate) trait Family<D: Device>: Send + Sync + Sized {
     fn bytes_per_image(&self, level: usize, grid: [usize; 2]) -> usize;
 
     /// The transformer of stage number `level`, with everything computed that is constant for `images` images of
-    /// `grid` tokens. `coarse` u32 `[images*cells]` are the finished grids of the stage before it.
+    /// `grid` tokens. `texts` are the prompt's and, for guidance, the negative one. `coarse` u32 `[images*cells]` are the finished grids of the stage before it.
     fn prepare<'a>(
         &'a self,
         device: &D,
         level: usize,
         grid: [usize; 2],
-        text: &Self::Text,
+        texts: &[&Self::Text],
         coarse: Option<&Tensor<D::Buffer>>,
         images: usize,
     ) -> Result<impl MaskedModel<D> + 'a>;
@@ -153,10 +172,10 @@ pub(crate) trait Family<D: Device>: Send + Sync + Sized {
 }
 
 /// A family's models, and how an image is made with them.
-pub(crate) struct Pipeline<D: Device, F> {
+pub(crate) struct Pipeline<D: Device, F: Family<D>> {
     pub(crate) device: D,
     pub(crate) family: F,
-    first_steps: FirstSteps<D>,
+    negatives: Negatives<D, F::Text>,
 }
 
 /// Where the time of one generation went: that of all images which were made side by side.
@@ -209,11 +228,11 @@ pub struct Generated {
 struct Run<'a, D: Device, F: Family<D>> {
     device: &'a D,
     family: &'a F,
-    first_steps: &'a FirstSteps<D>,
     levels: Vec<Level<D>>,
     request: &'a Request,
     images: usize, // the first one with the request's seed, the others with those that follow
     text: F::Text,
+    negative: Arc<Negative<D, F::Text>>,
     torch: Option<RefCell<TorchNoise>>, // instead of counter-based noise
 }
 
@@ -235,12 +254,12 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
 
     /// Of a family that is loaded.
     pub(crate) fn new(device: D, family: F) -> Self {
-        Pipeline { device, family, first_steps: FirstSteps::new() }
+        Pipeline { device, family, negatives: Negatives::new() }
     }
 
     /// Forgets what images have in common: the next one is made as the first one was.
     pub(crate) fn forget(&self) {
-        self.first_steps.forget();
+        self.negatives.forget();
     }
 
     /// How many images of a request, at most `count`, are made side by side: as many as half of the free memory is
@@ -276,10 +295,10 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
 
         let start = device.mark()?;
         let span = spans::stage("text");
-        let text = self.encode_text(request)?;
+        let (text, negative) = self.encode_texts(request)?;
         drop(span);
-        let (family, first_steps) = (&self.family, &self.first_steps);
-        let run = Run { device, family, first_steps, levels, request, images, text, torch };
+        let family = &self.family;
+        let run = Run { device, family, levels, request, images, text, negative, torch };
 
         let text_done = device.mark()?;
         let edit = request.edit.as_ref();
@@ -334,53 +353,32 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
             superres_tokens: (finest > 0).then(|| tokens_of(finest, i).to_vec()),
             batch: images,
             timings: timings.clone(),
-            notes: run.family.notes(&run.text),
+            notes: run.texts().map(|text| run.family.notes(text)).concat(),
         };
         Ok(pictures.into_iter().enumerate().map(generated).collect())
     }
 
-    fn encode_text(&self, request: &Request) -> Result<F::Text> {
-        let encode = |prompt| self.family.encode_text(&self.device, prompt, request);
-        let text = encode(&request.prompt)?;
-        match &request.toward {
-            None => Ok(text),
-            Some(toward) => {
-                let other = encode(&toward.prompt)?;
-                self.family.between(&self.device, text, other, toward.part)
-            }
+    /// What an image shows and what it does not.
+    fn encode_texts(&self, request: &Request) -> Result<(F::Text, Arc<Negative<D, F::Text>>)> {
+        let encode = |name, text: &str| self.family.encode_text(&self.device, name, text, request);
+        let mut text = match &request.embeddings {
+            Some(embeddings) => self.family.embedded(&self.device, embeddings, request)?,
+            None => encode("prompt", &request.prompt)?,
+        };
+        if let Some(toward) = &request.toward {
+            let other = encode("prompt", &toward.prompt)?;
+            text = self.family.between(&self.device, text, other, toward.part)?;
         }
-    }
-
-    /// The picture of a grid that is still being decoded; masked cells are drawn as such.
-    pub(crate) fn preview(&self, step: &Step<'_>) -> Result<Image> {
-        let levels = self.family.levels();
-        let level = levels.iter().find(|level| level.name == step.stage).unwrap_or(&levels[0]);
-        let known = |&token: &u32| if token == step.mask_token { 0 } else { token };
-        let known: Vec<u32> = step.tokens.iter().map(known).collect();
-        let mut image =
-            level.picture(&self.device, &self.device.upload(&known, [known.len()])?, step.grid)?;
-        let (columns, side) = (step.grid[1], level.vq.grid_factor());
-        let masked = step.tokens.iter().enumerate().filter(|&(_, &t)| t == step.mask_token);
-        for (cell, _) in masked {
-            image.hatch(cell % columns * side, cell / columns * side, side);
-        }
-        Ok(image)
-    }
-
-    /// Tokens of an image in the base (or finest) tokenizer; its sides are the tokenizer's.
-    pub(crate) fn encode_image(&self, image: &Image, size: Size) -> Result<Vec<u32>> {
-        let levels = self.family.levels_for(&Request { size, ..Request::default() })?;
-        let level = &levels[levels.len() - 1];
-        let side = level.side();
-        if [image.height, image.width] != side {
-            let found = format!("{}×{} pixels", image.width, image.height);
-            return Err(Error::option("image", found, format!("{}×{} pixels", side[1], side[0])));
-        }
-        level.encode(&self.device, image)
+        let negative = || encode("negative prompt", &request.negative);
+        Ok((text, self.negatives.of(request, negative)?))
     }
 }
 
 impl<D: Device, F: Family<D>> Run<'_, D, F> {
+    fn texts(&self) -> [&F::Text; 2] {
+        [&self.text, &self.negative.text]
+    }
+
     /// Settings of stage number `index`.
     fn options(&self, index: usize) -> DecodeOptions {
         self.request.stage(index).over(&self.levels[index].defaults)
@@ -450,7 +448,7 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
         };
         let mut masked = Masked::of_images(device, tokens, stage.mask_token, self.images)?;
         let model =
-            self.family.prepare(device, index, stage.grid, &self.text, coarse, self.images)?;
+            self.family.prepare(device, index, stage.grid, &self.texts(), coarse, self.images)?;
         let mut model = Begun { model, unconditional, begun: false };
         let mut torch = self.torch.as_ref().map(RefCell::borrow_mut);
         let torch = torch.as_deref_mut();

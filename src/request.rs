@@ -4,6 +4,7 @@ use crate::decode::{DecodeOptions, GuidanceSchedule, Order};
 use crate::edit::{Edit, within};
 use crate::error::{Error, Result};
 use crate::queue::Cancel;
+use crate::text::Embeddings;
 
 /// Longest side of a picture that is asked for by its size, in pixels.
 const MAX_SIDE: usize = 4096;
@@ -107,6 +108,10 @@ pub struct Request {
     /// The image to begin with, and what to change of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edit: Option<Edit>,
+    /// The prompt's text states, in place of what the text encoder would make of it ([`crate::Engine::embed`]); JSON does
+    /// not hold them.
+    #[serde(skip)]
+    pub embeddings: Option<Embeddings>,
     /// What cancels it from another thread; JSON cannot hold it.
     #[serde(skip)]
     pub cancel: Option<Cancel>,
@@ -135,6 +140,7 @@ impl Request {
     /// Checks everything that does not depend on the model.
     pub fn validate(&self) -> Result<()> {
         self.validate_settings()?;
+        self.embeddings.as_ref().map_or(Ok(()), Embeddings::validate)?;
         self.edit.as_ref().map_or(Ok(()), Edit::validate_pixels)
     }
 
@@ -145,7 +151,8 @@ impl Request {
             within("part", toward.part, 0.0..=1.0)?;
         }
         let other = self.toward.as_ref().is_some_and(|toward| empty(&toward.prompt));
-        if other || self.edit.is_none() && empty(&self.prompt) {
+        let described = self.edit.is_some() || self.embeddings.is_some() || !empty(&self.prompt);
+        if other || !described {
             return Err(Error::option("prompt", "an empty text", "a description of the image"));
         }
         if let Some(edit) = &self.edit {

@@ -20,6 +20,7 @@ use crate::models::uvit::{Conditions, Uvit};
 use crate::pipeline::{Family, Level};
 use crate::request::{Request, Size};
 use crate::tensor::{DType, Precision, Tensor};
+use crate::text::Embeddings;
 use crate::text::bert::Bert;
 use crate::text::clip::{Clip, Encoded};
 use crate::vq::Vq;
@@ -185,8 +186,25 @@ enum Transformer<D: Device> {
 }
 
 pub(crate) enum DrawnText<D: Device> {
-    Muse(Text<D>),
+    Muse(Tensor<D::Buffer>), // float [rows, text_size]
     Amused(Encoded<D>),
+}
+
+/// A shape's text encoder is of its transformer's family.
+impl<D: Device> DrawnText<D> {
+    fn states(&self) -> &Tensor<D::Buffer> {
+        match self {
+            DrawnText::Muse(states) => states,
+            DrawnText::Amused(_) => unreachable!("CLIP's states for a Muse transformer"),
+        }
+    }
+
+    fn encoded(&self) -> &Encoded<D> {
+        match self {
+            DrawnText::Amused(encoded) => encoded,
+            DrawnText::Muse(_) => unreachable!("BERT's states for a U-ViT"),
+        }
+    }
 }
 
 /// A transformer of either family, ready for one image.
@@ -292,38 +310,43 @@ impl<D: Device> Family<D> for Drawn<D> {
         Ok(levels.iter().map(|level| level.with_grid(level.grid)).collect())
     }
 
-    fn encode_text(&self, device: &D, _prompt: &str, _request: &Request) -> Result<DrawnText<D>> {
-        let muse = |states, lengths| DrawnText::Muse(Text { states, lengths, batch: 2 });
+    /// Of a made-up text; an empty one is as short as the unconditional one of a model.
+    fn encode_text(
+        &self,
+        device: &D,
+        _name: &'static str,
+        text: &str,
+        _request: &Request,
+    ) -> Result<DrawnText<D>> {
+        let rows = TEXT_ROWS[usize::from(text.is_empty())];
         Ok(match &self.text {
             TextEncoder::Bert(bert) => {
-                let lengths = [TEXT_ROWS[0].min(16), 2];
-                let [prompt, negative] = lengths.map(ids);
-                muse(bert.encode(device, [&prompt, &negative])?, lengths)
+                let length = if text.is_empty() { 2 } else { rows.min(16) };
+                DrawnText::Muse(bert.encode(device, &[&ids(length)])?)
             }
             TextEncoder::Clip(clip) => {
-                let ids = ids(clip.length());
-                DrawnText::Amused(clip.encode(device, &[&ids, &ids])?)
+                DrawnText::Amused(clip.encode(device, &[&ids(clip.length())])?)
             }
             TextEncoder::Noise(channels) => {
-                let [rows, _] = TEXT_ROWS;
                 let mut weights = Weights::noise("text").in_precision(match &self.levels[0].vq {
                     vq if vq.dtype() == DType::F32 => Precision::F32,
                     _ => Precision::Bf16,
                 });
-                muse(weights.table(device, "embedding", [2 * rows, *channels])?, TEXT_ROWS)
+                DrawnText::Muse(weights.table(device, "embedding", [rows, *channels])?)
             }
-        })
-    }
-
-    fn negative(&self, device: &D, text: &DrawnText<D>) -> Result<DrawnText<D>> {
-        Ok(match text {
-            DrawnText::Muse(text) => DrawnText::Muse(text.negative(device)?),
-            DrawnText::Amused(texts) => DrawnText::Amused(texts.last(device)?),
         })
     }
 
     fn between(&self, _: &D, _: DrawnText<D>, _: DrawnText<D>, part: f32) -> Result<DrawnText<D>> {
         Err(Error::option("part", part, "none: a shape has no text"))
+    }
+
+    fn embeddings(&self, _: &D, _: &DrawnText<D>) -> Result<Embeddings> {
+        Err(Error::option("embeddings", "those of a shape", "a model: a shape has no text"))
+    }
+
+    fn embedded(&self, _: &D, _: &Embeddings, _: &Request) -> Result<DrawnText<D>> {
+        Err(Error::option("embeddings", "a text", "none: a shape has no text"))
     }
 
     fn bytes_per_image(&self, level: usize, grid: [usize; 2]) -> usize {
@@ -338,7 +361,7 @@ impl<D: Device> Family<D> for Drawn<D> {
         device: &D,
         level: usize,
         grid: [usize; 2],
-        text: &DrawnText<D>,
+        texts: &[&DrawnText<D>],
         coarse: Option<&Tensor<D::Buffer>>,
         images: usize,
     ) -> Result<impl MaskedModel<D> + 'a> {
@@ -351,18 +374,20 @@ impl<D: Device> Family<D> for Drawn<D> {
             _ => None,
         };
         let coarse = coarse.or(made_up.as_ref());
-        Ok(Prepared(match (&self.transformers[level], text) {
-            (Transformer::Muse(muse), DrawnText::Muse(text)) => {
-                Box::new(muse.prepare(device, text, coarse, images)?)
+        Ok(Prepared(match &self.transformers[level] {
+            Transformer::Muse(muse) => {
+                let states: Vec<_> = texts.iter().map(|text| text.states()).collect();
+                Box::new(muse.prepare(device, &Text::of(device, &states)?, coarse, images)?)
             }
-            (Transformer::Uvit(uvit), DrawnText::Amused(Encoded { states, pooled })) => {
+            Transformer::Uvit(uvit) => {
+                let texts: Vec<_> = texts.iter().map(|text| text.encoded()).collect();
+                let Encoded { states, pooled } = &Encoded::stacked(device, &texts)?;
                 let [height, width] =
                     grid.map(|side| (side * self.levels[level].vq.grid_factor()) as f32);
                 let micro = [width, height, 0.0, 0.0, crate::amused::AESTHETIC];
                 let conditions = Conditions { states, pooled, micro };
                 Box::new(uvit.prepare(device, &conditions, grid, images)?)
             }
-            _ => unreachable!("a shape's text encoder is of its transformer's family"),
         }))
     }
 

@@ -157,3 +157,51 @@ fn several_engines_do_not_disturb_each_other() {
         }
     });
 }
+
+/// The parts that other programs put together themselves.
+#[test]
+fn text_states_and_tokens_go_out_and_in() {
+    let flat = tempfile::tempdir().unwrap();
+    fixtures::write("flat", flat.path()).unwrap();
+    let amused = EngineOptions { dtype: muse::Precision::F32, ..EngineOptions::default() };
+    let amused = Engine::load(flat.path(), amused).unwrap();
+    for (engine, sizes) in [(engine(2), &[Size::Base, Size::Full][..]), (amused, &[Size::Full])] {
+        let embeddings = engine.embed("a frog above a banana").unwrap();
+        assert_eq!(engine.embed("a frog above a banana").unwrap(), embeddings);
+        assert_ne!(engine.embed("a frog").unwrap(), embeddings);
+        assert_eq!(embeddings.states.len() % embeddings.rows, 0);
+        for &size in sizes {
+            let expected = engine.generate(&Request { size, ..request(3) }).unwrap();
+            let embeddings = Some(embeddings.clone());
+            let described = Request { prompt: String::new(), embeddings, size, ..request(3) };
+            let found = engine.generate(&described).unwrap();
+            assert!(found.image == expected.image && found.base_tokens == expected.base_tokens);
+            let tokens = expected.superres_tokens.as_ref().unwrap_or(&expected.base_tokens);
+            assert!(engine.decode(tokens, size).unwrap() == expected.image);
+            let mut unknown = tokens.clone();
+            unknown[1] = 1 << 20;
+            for (tokens, problem) in
+                [(&tokens[1..], "tokens: ".to_owned()), (&unknown, "tokens: 1048576".into())]
+            {
+                let error = engine.decode(tokens, size).unwrap_err().to_string();
+                assert!(error.contains(&problem), "{error}");
+            }
+        }
+        let refused = |change: &dyn Fn(&mut muse::Embeddings)| {
+            let mut embeddings = embeddings.clone();
+            change(&mut embeddings);
+            let request = Request { embeddings: Some(embeddings), ..request(3) };
+            engine.generate(&request).unwrap_err().to_string()
+        };
+        for change in [
+            &(|e: &mut muse::Embeddings| e.rows = 0) as &dyn Fn(&mut muse::Embeddings),
+            &|e| e.rows += 1,
+            &|e| e.states.truncate(3),
+            &|e| e.pooled.push(1.0),
+            &|e| e.states[5] = f32::NAN,
+        ] {
+            let error = refused(change);
+            assert!(error.starts_with("embeddings: "), "{error}");
+        }
+    }
+}

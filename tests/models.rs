@@ -113,7 +113,7 @@ fn bert_agrees(device: &impl Device, precision: Precision) {
         })
         .collect();
     for [a, b] in [[0, 1], [1, 2], [2, 0]] {
-        let states = floats(device, &bert.encode(device, [&ids[a], &ids[b]]).unwrap());
+        let states = floats(device, &bert.encode(device, &[&ids[a], &ids[b]]).unwrap());
         let (first, second) = states.split_at(states.len() / 2);
         let width = config.text_encoder.hidden_size;
         golden.check(&format!("states.{a}"), &first[..ids[a].len() * width]);

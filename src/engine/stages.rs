@@ -12,6 +12,7 @@ use crate::muse::Parts;
 use crate::pipeline::{Family, Generated, Pipeline, Probe};
 use crate::request::{Request, Size};
 use crate::shape::{Drawn, Shape};
+use crate::text::Embeddings;
 use crate::trace::{Event, Traced};
 use crate::weights::Reading;
 
@@ -27,6 +28,8 @@ pub(super) trait Stages: Send + Sync {
     fn preview(&self, step: &Step<'_>) -> Result<Image>;
     fn probe(&self, request: &Request) -> Result<Probe>;
     fn encode(&self, image: &Image, size: Size) -> Result<Vec<u32>>;
+    fn decode(&self, tokens: &[u32], size: Size) -> Result<Image>;
+    fn embed(&self, text: &str) -> Result<Embeddings>;
     fn name(&self) -> &str;
     fn stages(&self) -> Vec<&'static str>;
     fn files(&self) -> &[(String, PathBuf)];
@@ -60,6 +63,14 @@ impl<D: Device, F: Family<Traced<D>>> Stages for Pipeline<Traced<D>, F> {
 
     fn encode(&self, image: &Image, size: Size) -> Result<Vec<u32>> {
         self.encode_image(image, size)
+    }
+
+    fn decode(&self, tokens: &[u32], size: Size) -> Result<Image> {
+        self.decode_tokens(tokens, size)
+    }
+
+    fn embed(&self, text: &str) -> Result<Embeddings> {
+        Pipeline::embed(self, text)
     }
 
     fn name(&self) -> &str {

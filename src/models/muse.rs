@@ -12,6 +12,7 @@ use crate::device::{Activation, Device, Masked, Norm};
 use crate::error::Result;
 use crate::ops;
 use crate::tensor::{DType, Matrix, Tensor};
+use crate::text::stacked as stacked_rows;
 use crate::weights::Weights;
 use std::mem;
 
@@ -26,13 +27,12 @@ pub struct Text<D: Device> {
 }
 
 impl<D: Device> Text<D> {
-    /// The negative sequence by itself.
-    pub fn negative(&self, device: &D) -> Result<Self> {
-        let (states, length) = (&self.states, self.lengths[1]);
-        let mut alone = device.zeros(states.dtype(), [length, states.shape().last()])?;
-        let longest = states.shape().rows() / self.batch;
-        ops::copy_rows(device, &mut alone, 0, states, longest, length)?;
-        Ok(Text { states: alone, lengths: [length; 2], batch: 1 })
+    /// Of a sequence, or of two, float `[rows, text_size]` each.
+    pub fn of(device: &D, sequences: &[&Tensor<D::Buffer>]) -> Result<Self> {
+        let batch = sequences.len();
+        let lengths = [0, batch - 1].map(|i| sequences[i].shape().rows());
+        let states = stacked_rows(device, sequences, lengths[0].max(lengths[1]))?;
+        Ok(Text { states, lengths, batch })
     }
 }
 

@@ -182,7 +182,8 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
     ) -> Result<Vec<Finished<D>>> {
         let device = self.device;
         let (stage, options) = (self.stage(0, 0), self.options(0));
-        let prepare = |images| self.family.prepare(device, 0, stage.grid, &self.text, None, images);
+        let texts = self.texts();
+        let prepare = |images| self.family.prepare(device, 0, stage.grid, &texts, None, images);
         let before = &source.tokens[0];
         let log_weights = match preserve {
             0.0 => vec![0.0; before.len()],

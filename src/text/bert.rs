@@ -83,13 +83,19 @@ impl<D: Device> Bert<D> {
         Ok(model)
     }
 
-    /// Last hidden states of two sequences of token ids, float `[2*longest, hidden]`; what lies
-    /// beyond a sequence's length means nothing. One pass, because it is the weights that cost.
-    pub fn encode(&self, device: &D, sequences: [&[u32]; 2]) -> Result<Tensor<D::Buffer>> {
+    /// What its states are of.
+    pub fn dtype(&self) -> DType {
+        self.width.dtype
+    }
+
+    /// Last hidden states of one or two sequences of token ids, float `[batch*longest, hidden]`; what lies
+    /// beyond a sequence's length means nothing.
+    pub fn encode(&self, device: &D, sequences: &[&[u32]]) -> Result<Tensor<D::Buffer>> {
         let Width { hidden, .. } = self.width;
-        let lengths = sequences.map(<[u32]>::len);
+        let batch = sequences.len();
+        let lengths = [sequences[0].len(), sequences[batch - 1].len()];
         let longest = lengths[0].max(lengths[1]);
-        let n = 2 * longest;
+        let n = batch * longest;
         let ids = sequences.concat();
         let words =
             device.upload_floats(&self.word_embedding.gather(&ids)?, [ids.len(), hidden])?;
@@ -98,11 +104,11 @@ impl<D: Device> Bert<D> {
             _ => 0, // padding: any row
         };
         let order = device.upload(&Vec::from_iter((0..n).map(row)), [n])?;
-        let positions = self.position_embedding[..longest * hidden].repeat(2);
+        let positions = self.position_embedding[..longest * hidden].repeat(batch);
         let positions = device.upload(&positions, [n, hidden])?;
         let mut s = Scratch::new(device, n, self.width)?;
         let mut sum = device.zeros(DType::F32, [n, hidden])?;
-        let sizes = Attention { lengths, ..s.attention(2, longest, longest) };
+        let sizes = Attention { lengths, ..s.attention(batch, longest, longest) };
 
         ops::embed(device, &mut sum, &order, &words, Some(&positions))?;
         post_norm(device, &mut s, &mut sum, &self.embedding_norm)?;

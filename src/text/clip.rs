@@ -40,16 +40,14 @@ pub struct Encoded<D: Device> {
 }
 
 impl<D: Device> Encoded<D> {
-    /// The last text by itself.
-    pub fn last(&self, device: &D) -> Result<Self> {
-        let batch = self.pooled.shape().rows();
-        let last = |x: &Tensor<D::Buffer>| {
-            let rows = x.shape().rows() / batch;
-            let mut alone = device.zeros(x.dtype(), [rows, x.shape().last()])?;
-            ops::copy_rows(device, &mut alone, 0, x, (batch - 1) * rows, rows)?;
-            Ok(alone)
-        };
-        Ok(Encoded { states: last(&self.states)?, pooled: last(&self.pooled)? })
+    /// Texts of [`Clip::length`] ids each as a batch.
+    pub fn stacked(device: &D, texts: &[&Self]) -> Result<Self> {
+        let (states, pooled): (Vec<_>, Vec<_>) =
+            texts.iter().map(|t| (&t.states, &t.pooled)).unzip();
+        Ok(Encoded {
+            states: super::stacked(device, &states, states[0].shape().rows())?,
+            pooled: super::stacked(device, &pooled, 1)?,
+        })
     }
 }
 
@@ -82,6 +80,16 @@ impl<D: Device> Clip<D> {
         };
         weights.finish()?;
         Ok(model)
+    }
+
+    /// Channels of the states, and of the projection.
+    pub fn channels(&self) -> [usize; 2] {
+        [self.width.hidden, self.projection.rows]
+    }
+
+    /// What its states are of.
+    pub fn dtype(&self) -> DType {
+        self.width.dtype
     }
 
     /// Token ids of a text, padding among them.

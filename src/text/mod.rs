@@ -6,8 +6,32 @@ pub mod clip;
 use half::bf16;
 
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::ops;
 use crate::tensor::{DType, Tensor};
+
+/// A text as a model's text encoder leaves it, for a request that has it in place of its prompt
+/// ([`crate::Request::embeddings`]): of the demonstration model BERT's last hidden states, of aMUSEd CLIP's states before
+/// the last layer and the pooled projection (diffusers' `encoder_hidden_states` and `prompt_embeds`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Embeddings {
+    /// `[rows, channels]`, row-major.
+    pub states: Vec<f32>,
+    /// Rows of `states`: tokens of the text.
+    pub rows: usize,
+    /// `[channels]` of aMUSEd's pooled states; empty of a Muse model.
+    pub pooled: Vec<f32>,
+}
+
+impl Embeddings {
+    pub(crate) fn validate(&self) -> Result<()> {
+        let values = || self.states.iter().chain(&self.pooled);
+        match values().find(|value| !value.is_finite()) {
+            Some(value) => Err(Error::option("embeddings", value, "finite numbers")),
+            None => Ok(()),
+        }
+    }
+}
 
 /// The values of a tensor of floats.
 pub(crate) fn read<D: Device>(device: &D, tensor: &Tensor<D::Buffer>) -> Result<Vec<f32>> {
@@ -36,19 +60,35 @@ pub(crate) fn write<D: Device>(
     }
 }
 
-/// The first `rows` rows on the way from one text's to another's, at `part` from 0 to 1; the others are `from`'s.
-/// Both float `[n, d]`.
+/// What lies on the way from one tensor of floats to another of its shape, at `part` from 0 to 1.
 pub(crate) fn blend<D: Device>(
     device: &D,
     from: &Tensor<D::Buffer>,
     to: &Tensor<D::Buffer>,
-    rows: usize,
     part: f32,
 ) -> Result<Tensor<D::Buffer>> {
-    let shape = [from.shape().rows(), from.shape().last()];
     let (mut mixed, to) = (read(device, from)?, read(device, to)?);
-    for (a, b) in mixed.iter_mut().zip(to).take(rows * shape[1]) {
+    for (a, b) in mixed.iter_mut().zip(to) {
         *a = *a * (1.0 - part) + b * part;
     }
-    write(device, &mixed, from.dtype(), shape)
+    write(device, &mixed, from.dtype(), [from.shape().rows(), from.shape().last()])
+}
+
+/// Tensors of floats of one width, at most `rows` rows each, as float `[n*rows, width]`.
+pub(crate) fn stacked<D: Device>(
+    device: &D,
+    parts: &[&Tensor<D::Buffer>],
+    rows: usize,
+) -> Result<Tensor<D::Buffer>> {
+    let (dtype, width) = (parts[0].dtype(), parts[0].shape().last());
+    let mut stacked = device.zeros(dtype, [parts.len() * rows, width])?;
+    for (i, part) in parts.iter().enumerate() {
+        ops::copy_rows(device, &mut stacked, i * rows, part, 0, part.shape().rows())?;
+    }
+    Ok(stacked)
+}
+
+/// Rows of states as text: what was found, or expected.
+pub(crate) fn states_of(rows: usize, channels: usize, pooled: usize) -> String {
+    format!("{rows} rows of {channels} channels, {pooled} pooled")
 }

@@ -79,7 +79,7 @@ fn same_picture(found: &[u8], expected: &[u8]) {
 fn text<D: Device>(device: &D, config: &Config, ids: &[Vec<u32>; 2]) -> Vec<bf16> {
     let weights = Weights::open(format!("{MODEL}/text_encoder.safetensors")).unwrap();
     let bert = Bert::load(device, weights, &config.text_encoder).unwrap();
-    device.download(&bert.encode(device, [&ids[0], &ids[1]]).unwrap()).unwrap()
+    device.download(&bert.encode(device, &[&ids[0], &ids[1]]).unwrap()).unwrap()
 }
 
 /// Every step of a plan, by a stage of the model.
