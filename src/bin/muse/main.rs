@@ -8,6 +8,7 @@ mod inspect;
 mod options;
 mod pull;
 mod selftest;
+mod studio;
 mod tune;
 
 use std::process::ExitCode;
@@ -39,6 +40,7 @@ fn run(Cli { command, spans }: Cli) -> Result<()> {
         Command::Interpolate(arguments) => edit::interpolate(arguments),
         Command::Pull(arguments) => pull::run(arguments),
         Command::Convert(arguments) => convert::run(arguments),
+        Command::Studio(arguments) => studio::run(arguments),
         Command::Info(arguments) => inspect::info(arguments),
         Command::Check(arguments) => inspect::check(arguments),
         Command::Selftest(arguments) => selftest::run(arguments),

@@ -50,6 +50,9 @@ pub enum Command {
     /// Write a model anew, its weights packed, for starts without loading
     #[command(after_help = CONVERT)]
     Convert(ConvertArgs),
+    /// Serve a page on this machine that shows the engine at work
+    #[command(after_help = STUDIO)]
+    Studio(StudioArgs),
     /// Show what a model is made of
     Info(InspectArgs),
     /// Read a whole model and verify every tensor
@@ -126,6 +129,31 @@ pub struct PullArgs {
     /// Folder for the plain files [default: the hub's cache]
     #[arg(long, value_name = "DIR")]
     pub into: Option<PathBuf>,
+}
+
+const STUDIO: &str = "Prints the page's address. It answers pages of its own alone, and under its own names: behind another \
+name, give that with --host.";
+
+#[derive(Args)]
+#[cfg_attr(not(feature = "studio"), allow(dead_code))] // the others are named in --help
+pub struct StudioArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Where to run: auto (the first GPU, else the processor; says which), cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+    /// What to compute in: bf16, f32 or int8 (f32 and int8 on the processor)
+    #[arg(long, default_value = "bf16")]
+    pub dtype: Precision,
+    /// Threads of the processor [default: all]
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7860")]
+    pub listen: std::net::SocketAddr,
+    /// Another name that the page is opened by, with its port where that is not the address's
+    #[arg(long, value_name = "NAME")]
+    pub host: Vec<String>,
 }
 
 const CONVERT: &str = "The new folder gives the same images. It is for the processor, in that precision alone: keep the \

@@ -1,0 +1,334 @@
+// The page of `muse studio`: sends a job, reads its events as they come, and draws them.
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const form = $("form"), canvas = $("canvas"), maskCanvas = $("mask"), frame = $("frame");
+const SIDES = ["left", "right", "top", "bottom"];
+const HATCH = 4; // pixels of a cell's hatching
+
+let running = null; // the AbortController of the job under way
+let source = null; // the image that edits begin with: a canvas
+let shown = []; // tokens of the step before
+
+const mode = () => form.elements.mode.value;
+const number = (id) => ($(id).value === "" ? undefined : Number($(id).value));
+const say = (text) => { $("state").textContent = text; };
+const complain = (text) => { $("problem").textContent = text; };
+
+function base64Of(canvas) {
+  return canvas.toDataURL("image/png").split(",")[1];
+}
+
+async function imageOf(base64) {
+  const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+  const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/png" }));
+  return { bytes, bitmap };
+}
+
+function copyOf(bitmap) {
+  const copy = document.createElement("canvas");
+  copy.width = bitmap.width;
+  copy.height = bitmap.height;
+  copy.getContext("2d").drawImage(bitmap, 0, 0);
+  return copy;
+}
+
+function show(bitmap, what) {
+  canvas.width = bitmap.width;
+  canvas.height = bitmap.height;
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  canvas.setAttribute("aria-label", what);
+  grow();
+}
+
+// What a mode needs is shown, and nothing else.
+function arrange() {
+  for (const part of document.querySelectorAll("[data-for]")) {
+    part.hidden = !part.dataset.for.split(" ").includes(mode());
+  }
+  $("go").textContent = { generate: "Generate", inpaint: "Inpaint", outpaint: "Outpaint", edit: "Edit", compare: "Compare" }[mode()];
+  maskCanvas.hidden = mode() !== "inpaint";
+  frame.hidden = mode() !== "outpaint" || !source;
+  $("sheet").hidden = mode() !== "compare";
+  if (source && mode() !== "generate" && mode() !== "compare") {
+    show(source, "The image to change");
+    fitMask();
+  }
+  grow();
+}
+
+// --- the mask
+
+function fitMask() {
+  if (!source || (maskCanvas.width === source.width && maskCanvas.height === source.height)) return;
+  maskCanvas.width = source.width;
+  maskCanvas.height = source.height;
+  count();
+}
+
+function count() {
+  const { data } = maskCanvas.getContext("2d").getImageData(0, 0, maskCanvas.width, maskCanvas.height);
+  let pixels = 0;
+  for (let i = 3; i < data.length; i += 4) pixels += data[i] > 0;
+  $("painted").textContent = pixels ? `${pixels} pixels are painted` : "nothing is painted";
+  return pixels;
+}
+
+function dot(event) {
+  const box = maskCanvas.getBoundingClientRect();
+  const scale = maskCanvas.width / box.width;
+  const pen = maskCanvas.getContext("2d");
+  pen.fillStyle = "#ff0";
+  pen.beginPath();
+  pen.arc((event.clientX - box.left) * scale, (event.clientY - box.top) * scale, number("brush"), 0, 2 * Math.PI);
+  pen.fill();
+}
+
+maskCanvas.addEventListener("pointerdown", (event) => { maskCanvas.setPointerCapture(event.pointerId); dot(event); });
+maskCanvas.addEventListener("pointermove", (event) => { if (event.buttons) dot(event); });
+maskCanvas.addEventListener("pointerup", count);
+$("clear").addEventListener("click", () => {
+  maskCanvas.getContext("2d").clearRect(0, 0, maskCanvas.width, maskCanvas.height);
+  count();
+});
+$("box").addEventListener("click", () => {
+  const pen = maskCanvas.getContext("2d");
+  pen.fillStyle = "#ff0";
+  pen.fillRect(...["box-x", "box-y", "box-w", "box-h"].map((id) => number(id) ?? 0));
+  count();
+});
+
+// White where it is painted, of the image's size.
+function maskImage() {
+  const image = document.createElement("canvas");
+  [image.width, image.height] = [maskCanvas.width, maskCanvas.height];
+  const pen = image.getContext("2d");
+  const painted = maskCanvas.getContext("2d").getImageData(0, 0, image.width, image.height);
+  for (let i = 0; i < painted.data.length; i += 4) {
+    painted.data.fill(painted.data[i + 3] > 0 ? 255 : 0, i, i + 3);
+    painted.data[i + 3] = 255;
+  }
+  pen.putImageData(painted, 0, 0);
+  return image;
+}
+
+// --- the frame of outpainting: dragged, or moved with the arrow keys
+
+// The picture within the frame, as large as the outpainted one will be.
+function grow() {
+  const added = (side) => (frame.hidden ? 0 : number(side) ?? 0);
+  const [left, right, top, bottom] = SIDES.map(added);
+  const part = (pixels) => `${100 * pixels / (left + canvas.width + right)}%`;
+  Object.assign(canvas.style, { width: part(canvas.width), margin: [top, right, bottom, left].map(part).join(" ") });
+}
+
+function add(side, pixels) {
+  const value = Math.max(0, Math.min(512, (number(side) ?? 0) + pixels));
+  $(side).value = 8 * Math.round(value / 8);
+  grow();
+}
+
+for (const handle of frame.querySelectorAll("button")) {
+  const side = handle.dataset.side;
+  const across = side === "left" || side === "right";
+  const outward = side === "left" || side === "top" ? -1 : 1;
+  handle.addEventListener("keydown", (event) => {
+    const keys = across ? ["ArrowLeft", "ArrowRight"] : ["ArrowUp", "ArrowDown"];
+    const way = keys.indexOf(event.key);
+    if (way < 0) return;
+    event.preventDefault();
+    add(side, 8 * outward * (2 * way - 1));
+  });
+  let start = null;
+  handle.addEventListener("pointerdown", (event) => {
+    handle.setPointerCapture(event.pointerId);
+    start = { at: across ? event.clientX : event.clientY, value: number(side) ?? 0 };
+  });
+  handle.addEventListener("pointermove", (event) => {
+    if (!start || !event.buttons) return;
+    const scale = source.width / canvas.getBoundingClientRect().width;
+    const moved = ((across ? event.clientX : event.clientY) - start.at) * outward * scale;
+    $(side).value = start.value;
+    add(side, moved);
+  });
+  handle.addEventListener("pointerup", () => { start = null; });
+}
+SIDES.forEach((side) => $(side).addEventListener("input", grow));
+
+// --- jobs
+
+function change() {
+  switch (mode()) {
+    case "inpaint": return { inpaint: {} };
+    case "outpaint": return { outpaint: { margins: Object.fromEntries(SIDES.map((side) => [side, number(side) ?? 0])) } };
+    case "edit": return { resample: { iterations: number("iterations"), preserve: number("preserve") } };
+    default: return null;
+  }
+}
+
+function order(seed) {
+  const stage = { steps: number("steps"), guidance: number("guidance") };
+  const request = { prompt: $("prompt").value, negative: $("negative").value, seed, size: $("size").value, base: stage };
+  const order = { request, preview: $("preview").checked };
+  const edit = change();
+  if (edit) {
+    if (!source) throw new Error("Choose an image, or make one first.");
+    request.edit = { change: edit };
+    order.image = base64Of(source);
+    if (mode() === "inpaint") {
+      fitMask();
+      if (!count()) throw new Error("Paint what is to be made anew, or add a box.");
+      order.mask = base64Of(maskImage());
+    }
+  }
+  return order;
+}
+
+async function* eventsOf(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    text += value;
+    const parts = text.split("\n\n");
+    text = parts.pop();
+    for (const part of parts) {
+      const data = part.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5)).join("\n");
+      if (data) yield JSON.parse(data);
+    }
+  }
+}
+
+async function make(seed, signal) {
+  const response = await fetch("jobs", {
+    method: "POST", signal, headers: { "Content-Type": "application/json" }, body: JSON.stringify(order(seed)),
+  });
+  if (!response.ok) {
+    const answer = await response.json().catch(() => ({}));
+    throw new Error(answer.error ?? `${response.status} ${response.statusText}`);
+  }
+  const times = [];
+  shown = [];
+  for await (const event of eventsOf(response)) {
+    if (event.event === "queued") say(event.ahead ? `Waiting: ${event.ahead} ahead.` : "Reading the prompt …");
+    if (event.event === "failed") throw new Error(event.error);
+    if (event.event === "done") return event;
+    if (event.event === "step") await step(event, times);
+  }
+  throw new Error("The server ended the answer early.");
+}
+
+async function step(event, times) {
+  times.push(event.milliseconds);
+  const window = event.windows > 1 ? `, window ${event.window + 1} of ${event.windows}` : "";
+  say(`${event.stage}: step ${event.step + 1} of ${event.steps}${window}`);
+  const sorted = [...times].sort((a, b) => a - b);
+  $("speed").textContent = `${event.milliseconds.toFixed(1)} ms, median ${sorted[sorted.length >> 1].toFixed(1)} ms per step`;
+  bars(times);
+  drawTokens(event);
+  if (event.preview) show((await imageOf(event.preview)).bitmap, `The picture after step ${event.step + 1} of ${event.steps}`);
+}
+
+function bars(times) {
+  const last = times.slice(-60), most = Math.max(...last), width = 240 / Math.max(last.length, 12);
+  $("times").replaceChildren(...last.map((time, i) => {
+    const bar = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+    const height = 58 * time / most;
+    for (const [name, value] of Object.entries({ x: i * width, y: 60 - height, width: 0.8 * width, height })) bar.setAttribute(name, value);
+    return bar;
+  }));
+}
+
+function drawTokens({ grid: [rows, columns], tokens }) {
+  const side = Math.max(4, Math.floor(512 / Math.max(rows, columns))), pen = $("tokens").getContext("2d");
+  [$("tokens").width, $("tokens").height] = [columns * side, rows * side];
+  let masked = 0;
+  tokens.forEach((token, i) => {
+    const [x, y] = [i % columns * side, Math.floor(i / columns) * side];
+    if (token === null) {
+      masked += 1;
+      pen.fillStyle = "#8884";
+      for (let d = 0; d < side; d += HATCH) pen.fillRect(x + d, y + side - 1 - d, 2, 2);
+      return;
+    }
+    pen.fillStyle = `hsl(${token * 137.508 % 360} 55% ${35 + token * 31 % 40}%)`;
+    pen.fillRect(x, y, side, side);
+    if (shown.length === tokens.length && shown[i] === null) {
+      pen.strokeStyle = "#fff";
+      pen.strokeRect(x + 1, y + 1, side - 2, side - 2);
+    }
+  });
+  shown = tokens;
+  const text = `${rows} × ${columns} tokens, ${masked} still masked`;
+  $("tokens-said").textContent = text;
+  $("tokens").setAttribute("aria-label", text);
+}
+
+async function finish(event, prompt) {
+  const { bytes, bitmap } = await imageOf(event.image);
+  show(bitmap, prompt || "The picture");
+  source = copyOf(bitmap);
+  const save = $("save");
+  URL.revokeObjectURL(save.href);
+  save.href = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
+  save.hidden = false;
+  const s = event.seconds, ms = (seconds) => `${(1e3 * seconds).toFixed(0)} ms`;
+  say(`Done in ${ms(s.all)}: text ${ms(s.text)}, base ${ms(s.base)}, super-res ${ms(s.superres)}, VQ ${ms(s.vq)}. ${event.notes.join(" ")}`);
+}
+
+async function compare(signal) {
+  const first = number("seed"), sheet = $("sheet");
+  sheet.replaceChildren();
+  for (let seed = first; seed < first + number("count"); seed += 1) {
+    const event = await make(seed, signal);
+    const choice = document.createElement("button"), image = document.createElement("img");
+    choice.type = "button";
+    image.src = `data:image/png;base64,${event.image}`;
+    image.alt = "";
+    choice.append(image, `seed ${seed}`);
+    choice.addEventListener("click", () => { $("seed").value = seed; finish(event, $("prompt").value); });
+    sheet.append(choice);
+    await finish(event, $("prompt").value);
+  }
+}
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  if (running) return;
+  complain("");
+  running = new AbortController();
+  [$("go").disabled, $("stop").disabled] = [true, false];
+  try {
+    if (mode() === "compare") await compare(running.signal);
+    else await finish(await make(number("seed"), running.signal), $("prompt").value);
+    arrange();
+  } catch (error) {
+    if (error.name === "AbortError") say("Stopped.");
+    else { say("Not done."); complain(error.message); }
+  } finally {
+    running = null;
+    [$("go").disabled, $("stop").disabled] = [false, true];
+  }
+});
+
+$("stop").addEventListener("click", () => running?.abort());
+$("dice").addEventListener("click", () => { $("seed").value = Math.floor(Math.random() * 2 ** 31); });
+$("file").addEventListener("change", async () => {
+  const [file] = $("file").files;
+  if (!file) return;
+  try {
+    source = copyOf(await createImageBitmap(file));
+    complain("");
+    arrange();
+  } catch {
+    complain(`${file.name} is no picture that the browser can read.`);
+  }
+});
+for (const radio of form.elements.mode) radio.addEventListener("change", arrange);
+
+fetch("model").then((response) => response.json()).then((model) => {
+  $("model").textContent = `${model.name}, ${model.dtype}, ${model.device}${model.simulated ? " (a simulator: its times mean nothing)" : ""}`;
+  if (model.stages.length < 2) $("preview").checked = false; // a picture of every step takes a second of a large model
+}).catch(() => complain("The server does not answer."));
+arrange();
