@@ -48,6 +48,9 @@ pub struct Step<'a> {
     pub tokens: &'a [u32],
     /// The id that stands for a masked token.
     pub mask_token: u32,
+    /// What the draws of this step were compared by, to keep some and to mask the others again, row-major: by
+    /// confidence the token's log-probability and the step's noise, otherwise ranks. NaN where none was drawn.
+    pub confidence: &'a [f32],
     /// Time this step took.
     pub elapsed: Duration,
 }
@@ -145,8 +148,11 @@ pub fn decode_with<D: Device>(
                 let mut one = || run(masked, index);
                 let [start, end] = if host { one()? } else { device.together(one)? };
                 let tokens = device.download::<u32>(&masked.tokens)?;
+                let compared = compared(device, masked, &plan[index])?;
                 let elapsed = device.elapsed(&start, &end)?;
-                for (image, tokens) in tokens.chunks(tokens.len() / masked.images).enumerate() {
+                let cells = tokens.len() / masked.images;
+                let images = tokens.chunks(cells).zip(compared.chunks(cells));
+                for (image, (tokens, confidence)) in images.enumerate() {
                     let seen = Step {
                         stage: stage.name,
                         step: index,
@@ -158,6 +164,7 @@ pub fn decode_with<D: Device>(
                         grid: stage.grid,
                         tokens,
                         mask_token: stage.mask_token,
+                        confidence,
                         elapsed,
                     };
                     if on_step(seen).is_break() {
@@ -169,6 +176,24 @@ pub fn decode_with<D: Device>(
         }
     }
     marks.iter().map(|[start, end]| device.elapsed(start, end)).collect()
+}
+
+/// [`Step::confidence`] of a step that was made, of all images.
+fn compared<D: Device>(
+    device: &D,
+    masked: &Masked<D::Buffer>,
+    step: &StepPlan,
+) -> Result<Vec<f32>> {
+    let mut grids = vec![f32::NAN; masked.tokens.shape().elements()];
+    if step.remaining < step.masked {
+        // What was masked before the step; `step` has left it where the next one writes what will be.
+        let positions = device.download::<u32>(&masked.remaining)?;
+        let confidence = device.download::<f32>(&masked.confidence)?;
+        for (position, confidence) in positions.into_iter().zip(confidence) {
+            grids[position as usize] = confidence;
+        }
+    }
+    Ok(grids)
 }
 
 /// One step: predict, guide, draw, remask. `ranks` f32 `[images*cells, 1]` take the place of the confidences. A step

@@ -62,7 +62,7 @@ impl Rectangle {
     }
 
     /// Puts `part` there.
-    pub(crate) fn write(self, cells: &mut [u32], columns: usize, part: &[u32]) {
+    pub(crate) fn write<T: Copy>(self, cells: &mut [T], columns: usize, part: &[T]) {
         for (row, part) in part.chunks_exact(self.width).enumerate() {
             cells[(self.y + row) * columns + self.x..][..self.width].copy_from_slice(part);
         }

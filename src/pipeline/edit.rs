@@ -286,12 +286,15 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
                     None => None,
                 };
                 let mut all = canvases.clone();
+                let mut compared = vec![f32::NAN; grid[0] * grid[1]];
                 let mut seen = on_step.as_deref_mut().map(|on_step| {
                     |step: Step<'_>| {
                         let canvas = &mut all[step.image];
                         window.write(canvas, grid[1], step.tokens);
-                        let (tokens, windows) = (&canvas[..], windows.len());
-                        on_step(Step { window: number, windows, grid, tokens, ..step })
+                        window.write(&mut compared, grid[1], step.confidence);
+                        let (tokens, confidence, windows) =
+                            (&canvas[..], &compared[..], windows.len());
+                        on_step(Step { window: number, windows, grid, tokens, confidence, ..step })
                     }
                 });
                 let seen = seen.as_mut().map(|seen| seen as &mut OnStep<'_>);

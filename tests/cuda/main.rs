@@ -168,6 +168,7 @@ fn both_backends_make_the_same_choices_and_the_same_picture() {
             grid,
             tokens,
             mask_token,
+            confidence: &[],
             elapsed,
         };
         engine.preview(&step).unwrap()

@@ -44,6 +44,8 @@ pub struct Step {
     pub nanoseconds: u64,
     /// The library's own, for muse_preview.
     pub origin: *const c_void,
+    /// What the draws of this step were compared by, row by row; NaN where none was drawn.
+    pub confidence: *const f32,
 }
 
 /// Shows a step to a callback; `Break` where it cancels.
@@ -70,6 +72,7 @@ pub fn show(
         masked: step.tokens.iter().filter(|&&token| token == step.mask_token).count() as u32,
         nanoseconds: u64::try_from(step.elapsed.as_nanos()).unwrap_or(u64::MAX),
         origin: std::ptr::from_ref(step).cast(),
+        confidence: step.confidence.as_ptr(),
     };
     // SAFETY: the caller gave a function of this type, and all that it is shown outlives the call.
     match unsafe { on_step(&seen, user) } {

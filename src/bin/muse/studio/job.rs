@@ -45,6 +45,8 @@ pub enum Event {
         grid: [usize; 2],
         /// Row-major; null where masked.
         tokens: Vec<Option<u32>>,
+        /// What the draws of this step were compared by; null where none was drawn.
+        confidence: Vec<Option<f32>>,
         milliseconds: f64,
         /// A PNG in base64.
         preview: Option<String>,
@@ -171,6 +173,7 @@ fn seen(engine: &Engine, step: &Step<'_>, preview: bool) -> Event {
         windows: step.windows,
         grid: step.grid,
         tokens: step.tokens.iter().map(known).collect(),
+        confidence: step.confidence.iter().map(|&c| c.is_finite().then_some(c)).collect(),
         milliseconds: step.elapsed.as_secs_f64() * 1e3,
         // Without it the step is seen all the same.
         preview: preview.then(|| picture().ok().map(|png| STANDARD.encode(png))).flatten(),

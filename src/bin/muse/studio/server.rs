@@ -24,7 +24,7 @@ use super::line::{Line, Place};
 /// Most bytes of a job: an image and its mask.
 const LARGEST: usize = 32 << 20;
 /// How long a body may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Events that a page may be behind.
 const BEHIND: usize = 16;
 

@@ -4,11 +4,11 @@
 const $ = (id) => document.getElementById(id);
 const form = $("form"), canvas = $("canvas"), maskCanvas = $("mask"), frame = $("frame");
 const SIDES = ["left", "right", "top", "bottom"];
+const ink = maskCanvas.getContext("2d", { willReadFrequently: true });
 const HATCH = 4; // pixels of a cell's hatching
 
 let running = null; // the AbortController of the job under way
 let source = null; // the image that edits begin with: a canvas
-let shown = []; // tokens of the step before
 
 const mode = () => form.elements.mode.value;
 const number = (id) => ($(id).value === "" ? undefined : Number($(id).value));
@@ -67,7 +67,7 @@ function fitMask() {
 }
 
 function count() {
-  const { data } = maskCanvas.getContext("2d").getImageData(0, 0, maskCanvas.width, maskCanvas.height);
+  const { data } = ink.getImageData(0, 0, maskCanvas.width, maskCanvas.height);
   let pixels = 0;
   for (let i = 3; i < data.length; i += 4) pixels += data[i] > 0;
   $("painted").textContent = pixels ? `${pixels} pixels are painted` : "nothing is painted";
@@ -77,7 +77,7 @@ function count() {
 function dot(event) {
   const box = maskCanvas.getBoundingClientRect();
   const scale = maskCanvas.width / box.width;
-  const pen = maskCanvas.getContext("2d");
+  const pen = ink;
   pen.fillStyle = "#ff0";
   pen.beginPath();
   pen.arc((event.clientX - box.left) * scale, (event.clientY - box.top) * scale, number("brush"), 0, 2 * Math.PI);
@@ -88,11 +88,11 @@ maskCanvas.addEventListener("pointerdown", (event) => { maskCanvas.setPointerCap
 maskCanvas.addEventListener("pointermove", (event) => { if (event.buttons) dot(event); });
 maskCanvas.addEventListener("pointerup", count);
 $("clear").addEventListener("click", () => {
-  maskCanvas.getContext("2d").clearRect(0, 0, maskCanvas.width, maskCanvas.height);
+  ink.clearRect(0, 0, maskCanvas.width, maskCanvas.height);
   count();
 });
 $("box").addEventListener("click", () => {
-  const pen = maskCanvas.getContext("2d");
+  const pen = ink;
   pen.fillStyle = "#ff0";
   pen.fillRect(...["box-x", "box-y", "box-w", "box-h"].map((id) => number(id) ?? 0));
   count();
@@ -103,7 +103,7 @@ function maskImage() {
   const image = document.createElement("canvas");
   [image.width, image.height] = [maskCanvas.width, maskCanvas.height];
   const pen = image.getContext("2d");
-  const painted = maskCanvas.getContext("2d").getImageData(0, 0, image.width, image.height);
+  const painted = ink.getImageData(0, 0, image.width, image.height);
   for (let i = 0; i < painted.data.length; i += 4) {
     painted.data.fill(painted.data[i + 3] > 0 ? 255 : 0, i, i + 3);
     painted.data[i + 3] = 255;
@@ -209,7 +209,6 @@ async function make(seed, signal) {
     throw new Error(answer.error ?? `${response.status} ${response.statusText}`);
   }
   const times = [];
-  shown = [];
   for await (const event of eventsOf(response)) {
     if (event.event === "queued") say(event.ahead ? `Waiting: ${event.ahead} ahead.` : "Reading the prompt …");
     if (event.event === "failed") throw new Error(event.error);
@@ -240,9 +239,11 @@ function bars(times) {
   }));
 }
 
-function drawTokens({ grid: [rows, columns], tokens }) {
+function drawTokens({ grid: [rows, columns], tokens, confidence }) {
   const side = Math.max(4, Math.floor(512 / Math.max(rows, columns))), pen = $("tokens").getContext("2d");
   [$("tokens").width, $("tokens").height] = [columns * side, rows * side];
+  const compared = confidence.filter((c) => c !== null);
+  const least = Math.min(...compared), range = Math.max(...compared) - least || 1;
   let masked = 0;
   tokens.forEach((token, i) => {
     const [x, y] = [i % columns * side, Math.floor(i / columns) * side];
@@ -250,16 +251,17 @@ function drawTokens({ grid: [rows, columns], tokens }) {
       masked += 1;
       pen.fillStyle = "#8884";
       for (let d = 0; d < side; d += HATCH) pen.fillRect(x + d, y + side - 1 - d, 2, 2);
-      return;
+    } else {
+      pen.fillStyle = `hsl(${token * 137.508 % 360} 55% ${35 + token * 31 % 40}%)`;
+      pen.fillRect(x, y, side, side);
     }
-    pen.fillStyle = `hsl(${token * 137.508 % 360} 55% ${35 + token * 31 % 40}%)`;
-    pen.fillRect(x, y, side, side);
-    if (shown.length === tokens.length && shown[i] === null) {
-      pen.strokeStyle = "#fff";
-      pen.strokeRect(x + 1, y + 1, side - 2, side - 2);
-    }
+    if (confidence[i] === null) return;
+    const radius = side * (0.06 + 0.24 * (confidence[i] - least) / range);
+    pen.fillStyle = token === null ? "#888" : "#fff";
+    pen.beginPath();
+    pen.arc(x + side / 2, y + side / 2, radius, 0, 2 * Math.PI);
+    pen.fill();
   });
-  shown = tokens;
   const text = `${rows} × ${columns} tokens, ${masked} still masked`;
   $("tokens-said").textContent = text;
   $("tokens").setAttribute("aria-label", text);
