@@ -25,6 +25,9 @@ step "the C interface under valgrind"
 ./scripts/valgrind.sh
 cargo test --workspace --all-features --locked --test valgrind
 
+step "the studio's page in Chromium"
+./scripts/studio.sh
+
 step "the kernels on other GPU generations, under other schedules"
 for machine in a100:1 rtx4090:2 rtx5090:3 h100:4; do
     PTXSIM_DEVICE=${machine%:*} PTXSIM_SEED=${machine#*:} cargo test --workspace --all-features --locked --test ops

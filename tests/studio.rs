@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -15,9 +16,16 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
+        Self::start_in(Path::new(env!("CARGO_MANIFEST_DIR")), "127.0.0.1:0")
+    }
+
+    /// With that folder for whatever it might write.
+    fn start_in(folder: &Path, listen: &str) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_muse"))
-            .args(["studio", "--device", "cpu", "--listen", "127.0.0.1:0", "--host", "studio.test"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["studio", "--device", "cpu", "--listen", listen, "--host", "studio.test"])
+            .args(["--model", concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo")])
+            .current_dir(folder)
+            .envs(["HOME", "TMPDIR", "XDG_CACHE_HOME"].map(|name| (name, folder)))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -107,7 +115,15 @@ struct Events(BufReader<TcpStream>);
 
 impl Events {
     fn of(stream: TcpStream) -> Self {
-        Events(BufReader::new(stream))
+        let mut stream = BufReader::new(stream);
+        let mut status = String::new();
+        stream.read_line(&mut status).unwrap();
+        if !status.starts_with("HTTP/1.1 200") {
+            let mut rest = String::new();
+            let _ = stream.read_to_string(&mut rest);
+            panic!("no events: {status}{rest}");
+        }
+        Events(stream)
     }
 }
 
@@ -116,7 +132,7 @@ impl Iterator for Events {
 
     fn next(&mut self) -> Option<Value> {
         let mut line = String::new();
-        while self.0.read_line(&mut line).unwrap() > 0 {
+        while self.0.read_line(&mut line).unwrap() > 0 && line.ends_with('\n') {
             if let Some(data) = line.strip_prefix("data: ") {
                 return Some(serde_json::from_str(data).unwrap());
             }
@@ -131,6 +147,20 @@ fn event(value: &Value) -> &str {
 }
 
 const PROMPT: &str = "two apples and a cat on a blue background";
+
+fn encode(image: &muse::Image) -> String {
+    use base64::Engine;
+    let png = image.to_png(&[] as &[(&str, &str)]).unwrap();
+    base64::engine::general_purpose::STANDARD.encode(png)
+}
+
+/// A job that takes many minutes, if nobody ends it: a thousand windows and more.
+fn endless() -> Value {
+    let margins = json!({ "left": 1200, "right": 1200, "bottom": 2400 });
+    let edit = json!({ "change": { "outpaint": { "margins": margins } } });
+    let image = encode(&muse::Image::filled(128, 128, [90; 3]));
+    json!({ "request": { "prompt": PROMPT, "edit": edit }, "image": image })
+}
 
 fn base64(text: &Value) -> Vec<u8> {
     use base64::Engine;
@@ -182,9 +212,17 @@ fn a_job_gives_the_bytes_of_the_command_line_step_by_step() {
         |step: &Value| step["tokens"].as_array().unwrap().iter().filter(|t| t.is_null()).count();
     let mut before = 64;
     for step in &steps {
-        // What was masked was drawn, and compared.
+        // What was masked was drawn, and of the draws the most confident were kept.
         let compared = step["confidence"].as_array().unwrap();
-        assert_eq!(compared.iter().filter(|c| c.is_number()).count(), before);
+        let (mut kept, mut again) = (vec![], vec![]);
+        for (token, confidence) in step["tokens"].as_array().unwrap().iter().zip(compared) {
+            if let Some(confidence) = confidence.as_f64() {
+                if token.is_null() { &mut again } else { &mut kept }.push(confidence);
+            }
+        }
+        assert_eq!((kept.len() + again.len(), again.len()), (before, masked(step)));
+        let least = kept.iter().copied().fold(f64::INFINITY, f64::min);
+        assert!(again.iter().all(|&confidence| confidence <= least));
         assert!(masked(step) < before);
         before = masked(step);
         assert!(base64(&step["preview"]).starts_with(b"\x89PNG"));
@@ -213,11 +251,6 @@ fn an_image_is_inpainted_where_its_mask_is_white() {
     let picture = muse::image::Picture::decode(&base64(&done["image"]), "answer").unwrap().image;
     let mut mask = muse::Image::filled(picture.width, picture.height, [0; 3]);
     mask.place(&muse::Image::filled(16, 16, [255; 3]), 0, 0);
-    let encode = |image: &muse::Image| {
-        use base64::Engine;
-        let png = image.to_png(&[] as &[(&str, &str)]).unwrap();
-        base64::engine::general_purpose::STANDARD.encode(png)
-    };
     let mut edit = request.clone();
     edit["edit"] = json!({ "change": { "inpaint": {} } });
     let body = json!({ "request": edit, "image": encode(&picture), "mask": encode(&mask) });
@@ -236,6 +269,9 @@ fn an_image_is_inpainted_where_its_mask_is_white() {
     server.post(&[], &small.to_string()).refuses(422, &["mask", "8×8"]);
     let broken = json!({ "request": edit, "image": "AAAA", "mask": encode(&mask) });
     server.post(&[], &broken.to_string()).refuses(400, &["image"]);
+    let vast =
+        json!({ "request": edit, "image": encode(&muse::Image::filled(4096, 1025, [0; 3])) });
+    server.post(&[], &vast.to_string()).refuses(422, &["image", "4096×1025"]);
     let image = json!({ "request": request, "image": encode(&picture) });
     server.post(&[], &image.to_string()).refuses(422, &["image", "changes no image"]);
 }
@@ -248,7 +284,8 @@ fn who_is_not_this_page_is_refused() {
     server.post(&["Host: evil.example"], &job).refuses(403, &["evil.example", address]);
     server.post(&["Origin: http://evil.example"], &job).refuses(403, &["evil.example"]);
     server.post(&["Origin: null"], &job).refuses(403, &["null"]);
-    server.post(&[&format!("Origin: https://{address}")], &job).refuses(403, &["https"]);
+    server.post(&["Origin: http://localhost:1"], &job).refuses(403, &["localhost:1"]);
+    server.post(&["Origin: http://\u{f6}.example"], &job).refuses(403, &["pages of"]);
     server.post(&["Content-Type: text/plain"], &job).refuses(415, &["application/json"]);
     for path in ["/", "/health", "/model"] {
         let text =
@@ -257,8 +294,12 @@ fn who_is_not_this_page_is_refused() {
     }
     // Its own name, and the one that it was told of.
     let port = address.rsplit(':').next().unwrap();
-    for host in [format!("localhost:{port}"), format!("studio.test:{port}")] {
-        let text = format!("GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    for host in
+        [format!("localhost:{port}"), format!("studio.test:{port}"), "studio.test".to_owned()]
+    {
+        let text = format!(
+            "GET /health HTTP/1.1\r\nHost: {host}\r\nOrigin: https://{host}\r\nConnection: close\r\n\r\n"
+        );
         assert_eq!(server.raw(text.as_bytes()).status, 200, "{host}");
     }
 }
@@ -276,8 +317,21 @@ fn what_cannot_be_used_is_named() {
     server
         .post(&[], r#"{"request": {"prompt": "x", "base": {"steps": 0}}}"#)
         .refuses(422, &["steps"]);
+    let prompt = json!({ "request": { "prompt": "x".repeat(20_000) } }).to_string();
+    server.post(&[], &prompt).refuses(422, &["prompt", "20000 bytes", "at most 16384"]);
+    // As large as it says, or larger than it would say.
     let large = format!("Content-Length: {}", 33 << 20);
-    server.post(&[&large], "").refuses(413, &["length limit"]);
+    server.post(&[&large], "").refuses(413, &["32 MiB"]);
+    let mut chunks = server.connect();
+    let head = format!(
+        "POST /jobs HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+        server.address
+    );
+    chunks.write_all(head.as_bytes()).unwrap();
+    let chunk = format!("100000\r\n{}\r\n", " ".repeat(1 << 20));
+    let refused = (0..40).any(|_| chunks.write_all(chunk.as_bytes()).is_err());
+    let answer = Answer::read(chunks);
+    assert!(answer.status == 413 || refused && answer.status == 0, "{}", answer.head);
     // What only the model can refuse comes as an event.
     let size = json!({ "request": { "prompt": "x", "size": { "pixels": [48, 64] } } });
     let last = Events::of(server.order(&size)).last().unwrap();
@@ -288,10 +342,7 @@ fn what_cannot_be_used_is_named() {
 #[test]
 fn jobs_wait_in_line_and_those_that_are_left_end() {
     let server = Server::start();
-    // A job that takes minutes, if nobody ends it.
-    let steps = json!({ "steps": 4000 });
-    let long = json!({ "request": { "prompt": PROMPT, "size": "base", "base": steps } });
-    let mut first = Events::of(server.order(&long));
+    let mut first = Events::of(server.order(&endless()));
     assert_eq!(first.next().unwrap()["ahead"], 0);
     while event(&first.next().unwrap()) != "step" {}
     let short = json!({ "request": { "prompt": PROMPT, "size": "base", "base": { "steps": 1 } } });
@@ -304,9 +355,39 @@ fn jobs_wait_in_line_and_those_that_are_left_end() {
     let health: Value = serde_json::from_str(&server.get("/health").body).unwrap();
     assert_eq!(health["status"], "ok");
     assert_eq!(third.next().unwrap()["ahead"], 1);
+    // The line is not endless.
+    let others: Vec<TcpStream> = (2..32).map(|_| server.order(&short)).collect();
+    let last = others.into_iter().map(|other| {
+        let mut other = Events::of(other);
+        (other.next().unwrap()["ahead"].as_u64().unwrap(), other)
+    });
+    let others: Vec<(u64, Events)> = last.collect();
+    let mut places: Vec<u64> = others.iter().map(|other| other.0).collect();
+    places.sort_unstable();
+    assert_eq!(places, (2..32).collect::<Vec<u64>>());
+    server.post(&[], &short.to_string()).refuses(503, &["too many jobs"]);
+    drop(others);
     drop(first);
     assert_eq!(third.next().unwrap()["ahead"], 0);
     assert_eq!(event(&third.last().unwrap()), "done");
+}
+
+#[test]
+fn a_killed_server_leaves_nothing_behind_and_starts_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Server::start_in(folder.path(), "127.0.0.1:0");
+    let mut events = Events::of(server.order(&endless()));
+    while event(&events.next().unwrap()) != "step" {}
+    server.process.kill().unwrap(); // SIGKILL
+    server.process.wait().unwrap();
+    assert!(events.all(|other| event(&other) == "step"), "nothing claims to be done");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+    let server = Server::start_in(folder.path(), &server.address.clone());
+    let short = json!({ "request": { "prompt": PROMPT, "size": "base", "base": { "steps": 1 } } });
+    assert_eq!(event(&Events::of(server.order(&short)).last().unwrap()), "done");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

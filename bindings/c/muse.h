@@ -149,6 +149,8 @@ typedef struct muse_step {
   uint64_t nanoseconds;
   // The library's own, for muse_preview.
   const void *origin;
+  // What the draws of this step were compared by, row by row; NaN where none was drawn.
+  const float *confidence;
 } muse_step;
 
 // Called after every step, on the thread that called muse_generate; other than 0 cancels. What it is given lasts

@@ -131,8 +131,8 @@ pub struct PullArgs {
     pub into: Option<PathBuf>,
 }
 
-const STUDIO: &str = "Prints the page's address. It answers pages of its own alone, and under its own names: behind another \
-name, give that with --host.";
+const STUDIO: &str = "Prints the page's address. It answers its own page alone, by the names localhost and the address's: behind \
+another one, say so with --host. A muse that was built without `--features studio` has no page.";
 
 #[derive(Args)]
 #[cfg_attr(not(feature = "studio"), allow(dead_code))] // the others are named in --help
@@ -151,7 +151,7 @@ pub struct StudioArgs {
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7860")]
     pub listen: std::net::SocketAddr,
-    /// Another name that the page is opened by, with its port where that is not the address's
+    /// Another name that the page is opened by, as NAME or NAME:PORT
     #[arg(long, value_name = "NAME")]
     pub host: Vec<String>,
 }

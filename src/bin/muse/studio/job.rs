@@ -13,6 +13,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
+/// Most pixels of an image or a mask: those of 32 waiting jobs fit in memory.
+const MOST_PIXELS: usize = 1 << 22;
+/// Longest prompt, in bytes: many times what text encoders read of it.
+const LONGEST_PROMPT: usize = 1 << 14;
+
 /// What the page sends.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +86,17 @@ impl Order {
     /// The request, with its image and mask.
     pub fn request(&self) -> Result<Request> {
         let mut request = Request::from_json(self.request.get())?;
+        let toward = request.toward.as_ref().map_or("", |toward| &toward.prompt);
+        if let Some(text) = [&request.prompt[..], &request.negative, toward]
+            .iter()
+            .find(|t| t.len() > LONGEST_PROMPT)
+        {
+            return Err(Error::Option {
+                name: "prompt",
+                found: format!("{} bytes", text.len()),
+                expected: format!("at most {LONGEST_PROMPT}"),
+            });
+        }
         let unwanted = |name| Error::Option {
             name,
             found: "given".into(),
@@ -118,7 +134,16 @@ fn picture(name: &'static str, base64: Option<&str>) -> Result<Image> {
     };
     let text = base64.ok_or_else(|| wrong("none".into()))?;
     let bytes = STANDARD.decode(text).map_err(|e| wrong(e.to_string()))?;
-    Ok(Picture::decode(&bytes, Path::new(name))?.image)
+    let image = Picture::decode(&bytes, Path::new(name))?.image;
+    if image.width * image.height > MOST_PIXELS {
+        let found = format!("{}×{} pixels", image.width, image.height);
+        return Err(Error::Option {
+            name,
+            found,
+            expected: format!("at most {MOST_PIXELS} pixels"),
+        });
+    }
+    Ok(image)
 }
 
 /// Makes the image; what cannot keep up with the steps misses some, who has gone away cancels it.

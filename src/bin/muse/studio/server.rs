@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::sse::{self, KeepAlive, Sse};
@@ -14,7 +14,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use muse::{Cancel, Engine, Error, Request};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 
 use super::guard::guard;
@@ -33,6 +34,8 @@ const BEHIND: usize = 16;
 pub struct Studio {
     pub engine: Arc<Engine>,
     pub line: Arc<Line>,
+    /// One job is read at a time: its pictures may unfold to many times their files.
+    reading: Arc<Semaphore>,
     /// Host headers that are answered.
     pub hosts: Arc<[String]>,
     pub listening: SocketAddr,
@@ -42,13 +45,12 @@ impl Studio {
     pub fn new(engine: Engine, listening: SocketAddr, names: &[String]) -> Self {
         let port = listening.port();
         let own = ["localhost", "127.0.0.1", "[::1]"].map(|name| format!("{name}:{port}"));
-        let named = names.iter().map(|name| match name.contains(':') {
-            true => name.clone(),
-            false => format!("{name}:{port}"),
-        });
+        // A browser leaves out the port of its scheme.
+        let named = names.iter().flat_map(|name| [name.clone(), format!("{name}:{port}")]);
         let all = own.into_iter().chain([listening.to_string()]).chain(named);
         let hosts = all.collect::<Vec<_>>().into();
-        Studio { engine: Arc::new(engine), line: Line::new(), hosts, listening }
+        let reading = Arc::new(Semaphore::new(1));
+        Studio { engine: Arc::new(engine), line: Line::new(), reading, hosts, listening }
     }
 
     /// Where the page is.
@@ -132,23 +134,25 @@ async fn run(
     State(studio): State<Studio>,
     body: axum::extract::Request,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Refusal> {
-    let body = tokio::time::timeout(PATIENCE, axum::RequestExt::extract::<Bytes, _>(body));
-    let late =
-        |_| Refusal::new(StatusCode::REQUEST_TIMEOUT, format!("no whole body in {PATIENCE:?}"));
-    let body = body
-        .await
-        .map_err(late)?
-        .map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))?;
+    let body = whole(body).await?;
     let order: Order = serde_json::from_slice(&body)
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("the body: {error}")))?;
-    let mut request = order.request().map_err(|error| Refusal::of(&error))?;
+    drop(body);
+    let preview = order.preview();
+    let request = {
+        let _turn = studio.reading.acquire().await.expect("it is never closed");
+        tokio::task::spawn_blocking(move || order.request()).await
+    };
+    let wrong =
+        |_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the job cannot be read".into());
+    let mut request = request.map_err(wrong)?.map_err(|error| Refusal::of(&error))?;
     let cancel = Cancel::default();
     request.cancel = Some(cancel.clone());
     let place = studio.line.join().ok_or_else(|| {
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many jobs wait; try again later".into())
     })?;
     let (sender, receiver) = mpsc::channel(BEHIND);
-    tokio::spawn(serve(studio.engine.clone(), request, order.preview(), place, sender));
+    tokio::spawn(serve(studio.engine.clone(), request, preview, place, sender));
     let events = ReceiverStream::new(receiver);
     let gone = CancelOnDrop(cancel);
     let events = events.map(move |event: Event| {
@@ -156,6 +160,22 @@ async fn run(
         Ok(sse::Event::default().json_data(event).expect("events are JSON"))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+/// The body of a request, if it comes in time and is not too large.
+async fn whole(request: axum::extract::Request) -> Result<Bytes, Refusal> {
+    if request.body().size_hint().lower() > LARGEST as u64 {
+        // By its own word, and not read.
+        let message = format!("a job of at most {} MiB was expected", LARGEST >> 20);
+        return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+    }
+    let body = axum::RequestExt::extract::<Bytes, _>(request);
+    let late =
+        |_| Refusal::new(StatusCode::REQUEST_TIMEOUT, format!("no whole body in {PATIENCE:?}"));
+    tokio::time::timeout(PATIENCE, body)
+        .await
+        .map_err(late)?
+        .map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text()))
 }
 
 struct CancelOnDrop(Cancel);
@@ -176,10 +196,15 @@ async fn serve(
 ) {
     let joined = Instant::now();
     let mut changes = place.changes();
+    let mut told = None;
     loop {
         let ahead = place.ahead();
-        if events.send(Event::Queued { ahead }).await.is_err() {
-            return; // it has gone away
+        if told != Some(ahead) {
+            match events.try_send(Event::Queued { ahead }) {
+                Ok(()) => told = Some(ahead),
+                Err(TrySendError::Full(_)) => {} // nobody waits for a page that does not read
+                Err(TrySendError::Closed(_)) => return,
+            }
         }
         if ahead == 0 {
             break;
@@ -196,4 +221,47 @@ async fn serve(
     let done = done
         .unwrap_or_else(|_| Event::Failed { error: "the engine failed; its log says why".into() });
     let _ = events.send(done).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use muse::EngineOptions;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_page_that_does_not_read() {
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
+        let engine = Arc::new(Engine::load(model, EngineOptions::default()).unwrap());
+        let mut request = Request::new("a frog");
+        request.size = muse::Size::Base;
+        request.base.steps = Some(2 * BEHIND);
+        let line = Line::new();
+        let places = [(); 2].map(|()| line.join().unwrap());
+        let [(mut first, _), (mut second, _)] = places.map(|place| {
+            let (sender, receiver) = mpsc::channel(BEHIND);
+            let job = serve(engine.clone(), request.clone(), false, place, sender);
+            (receiver, tokio::spawn(job))
+        });
+        let done = async {
+            while let Some(event) = second.recv().await {
+                if matches!(event, Event::Done { .. }) {
+                    return;
+                }
+            }
+            panic!("the second one's image was not made");
+        };
+        tokio::time::timeout(Duration::from_secs(120), done).await.expect("it has its turn");
+        // What it missed are steps, not how it began and not the image.
+        assert!(matches!(first.recv().await, Some(Event::Queued { ahead: 0 })));
+        let mut seen = 0;
+        while let Some(event) = first.recv().await {
+            match event {
+                Event::Step { .. } => seen += 1,
+                Event::Done { .. } => break,
+                _ => panic!("neither a step nor the image"),
+            }
+        }
+        assert_eq!(seen, BEHIND - 1);
+    }
 }

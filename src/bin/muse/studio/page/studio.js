@@ -9,6 +9,8 @@ const HATCH = 4; // pixels of a cell's hatching
 
 let running = null; // the AbortController of the job under way
 let source = null; // the image that edits begin with: a canvas
+let before = null; // what was changed last: its source, and its mask
+let shown = null; // the last step
 
 const mode = () => form.elements.mode.value;
 const number = (id) => ($(id).value === "" ? undefined : Number($(id).value));
@@ -47,10 +49,10 @@ function arrange() {
     part.hidden = !part.dataset.for.split(" ").includes(mode());
   }
   $("go").textContent = { generate: "Generate", inpaint: "Inpaint", outpaint: "Outpaint", edit: "Edit", compare: "Compare" }[mode()];
-  maskCanvas.hidden = mode() !== "inpaint";
-  frame.hidden = mode() !== "outpaint" || !source;
+  maskCanvas.hidden = running !== null || mode() !== "inpaint" || !source;
+  frame.hidden = running !== null || mode() !== "outpaint" || !source;
   $("sheet").hidden = mode() !== "compare";
-  if (source && mode() !== "generate" && mode() !== "compare") {
+  if (source && !running && mode() !== "generate" && mode() !== "compare") {
     show(source, "The image to change");
     fitMask();
   }
@@ -74,27 +76,33 @@ function count() {
   return pixels;
 }
 
-function dot(event) {
-  const box = maskCanvas.getBoundingClientRect();
-  const scale = maskCanvas.width / box.width;
-  const pen = ink;
-  pen.fillStyle = "#ff0";
-  pen.beginPath();
-  pen.arc((event.clientX - box.left) * scale, (event.clientY - box.top) * scale, number("brush"), 0, 2 * Math.PI);
-  pen.fill();
+let last = null; // where the stroke has come to
+
+function stroke(event) {
+  const box = maskCanvas.getBoundingClientRect(), scale = maskCanvas.width / box.width;
+  const here = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
+  [ink.strokeStyle, ink.lineWidth, ink.lineCap] = ["#ff0", 2 * number("brush"), "round"];
+  ink.beginPath();
+  ink.moveTo(...(last ?? here));
+  ink.lineTo(...here);
+  ink.stroke();
+  last = here;
 }
 
-maskCanvas.addEventListener("pointerdown", (event) => { maskCanvas.setPointerCapture(event.pointerId); dot(event); });
-maskCanvas.addEventListener("pointermove", (event) => { if (event.buttons) dot(event); });
+maskCanvas.addEventListener("pointerdown", (event) => {
+  maskCanvas.setPointerCapture(event.pointerId);
+  last = null;
+  stroke(event);
+});
+maskCanvas.addEventListener("pointermove", (event) => { if (event.buttons) stroke(event); });
 maskCanvas.addEventListener("pointerup", count);
 $("clear").addEventListener("click", () => {
   ink.clearRect(0, 0, maskCanvas.width, maskCanvas.height);
   count();
 });
 $("box").addEventListener("click", () => {
-  const pen = ink;
-  pen.fillStyle = "#ff0";
-  pen.fillRect(...["box-x", "box-y", "box-w", "box-h"].map((id) => number(id) ?? 0));
+  ink.fillStyle = "#ff0";
+  ink.fillRect(...["box-x", "box-y", "box-w", "box-h"].map((id) => number(id) ?? 0));
   count();
 });
 
@@ -142,12 +150,12 @@ for (const handle of frame.querySelectorAll("button")) {
   let start = null;
   handle.addEventListener("pointerdown", (event) => {
     handle.setPointerCapture(event.pointerId);
-    start = { at: across ? event.clientX : event.clientY, value: number(side) ?? 0 };
+    const scale = source.width / canvas.getBoundingClientRect().width;
+    start = { at: across ? event.clientX : event.clientY, value: number(side) ?? 0, scale };
   });
   handle.addEventListener("pointermove", (event) => {
     if (!start || !event.buttons) return;
-    const scale = source.width / canvas.getBoundingClientRect().width;
-    const moved = ((across ? event.clientX : event.clientY) - start.at) * outward * scale;
+    const moved = ((across ? event.clientX : event.clientY) - start.at) * outward * start.scale;
     $(side).value = start.value;
     add(side, moved);
   });
@@ -203,7 +211,7 @@ async function* eventsOf(response) {
 async function make(seed, signal) {
   const response = await fetch("jobs", {
     method: "POST", signal, headers: { "Content-Type": "application/json" }, body: JSON.stringify(order(seed)),
-  });
+  }).catch((error) => { throw error.name === "AbortError" ? error : new Error("The server does not answer."); });
   if (!response.ok) {
     const answer = await response.json().catch(() => ({}));
     throw new Error(answer.error ?? `${response.status} ${response.statusText}`);
@@ -225,7 +233,8 @@ async function step(event, times) {
   const sorted = [...times].sort((a, b) => a - b);
   $("speed").textContent = `${event.milliseconds.toFixed(1)} ms, median ${sorted[sorted.length >> 1].toFixed(1)} ms per step`;
   bars(times);
-  drawTokens(event);
+  shown = event;
+  draw();
   if (event.preview) show((await imageOf(event.preview)).bitmap, `The picture after step ${event.step + 1} of ${event.steps}`);
 }
 
@@ -239,43 +248,78 @@ function bars(times) {
   }));
 }
 
-function drawTokens({ grid: [rows, columns], tokens, confidence }) {
+const LEGENDS = {
+  tokens: "A colour for every token of the codebook; hatched where it is masked.",
+  confidence: "How sure the last step was of what it drew: the brighter, the more. Hatched where it drew none.",
+  masks: "Bright: what the last step kept. Grey: what was known before. Hatched: what it masked again.",
+};
+const view = () => document.querySelector("[name=view]:checked").value;
+
+function draw() {
+  $("legend").textContent = LEGENDS[view()];
+  if (!shown) return;
+  const { grid: [rows, columns], tokens, confidence } = shown;
   const side = Math.max(4, Math.floor(512 / Math.max(rows, columns))), pen = $("tokens").getContext("2d");
   [$("tokens").width, $("tokens").height] = [columns * side, rows * side];
   const compared = confidence.filter((c) => c !== null);
   const least = Math.min(...compared), range = Math.max(...compared) - least || 1;
-  let masked = 0;
+  const colour = {
+    tokens: (token) => token !== null && `hsl(${token * 137.508 % 360} 55% ${35 + token * 31 % 40}%)`,
+    confidence: (_, c) => c !== null && `hsl(210 70% ${15 + 75 * (c - least) / range}%)`,
+    masks: (token, c) => token !== null && (c === null ? "#888" : "#f2b632"),
+  }[view()];
   tokens.forEach((token, i) => {
     const [x, y] = [i % columns * side, Math.floor(i / columns) * side];
-    if (token === null) {
-      masked += 1;
-      pen.fillStyle = "#8884";
-      for (let d = 0; d < side; d += HATCH) pen.fillRect(x + d, y + side - 1 - d, 2, 2);
-    } else {
-      pen.fillStyle = `hsl(${token * 137.508 % 360} 55% ${35 + token * 31 % 40}%)`;
-      pen.fillRect(x, y, side, side);
-    }
-    if (confidence[i] === null) return;
-    const radius = side * (0.06 + 0.24 * (confidence[i] - least) / range);
-    pen.fillStyle = token === null ? "#888" : "#fff";
-    pen.beginPath();
-    pen.arc(x + side / 2, y + side / 2, radius, 0, 2 * Math.PI);
-    pen.fill();
+    const known = colour(token, confidence[i]);
+    pen.fillStyle = known || "#888";
+    if (known) pen.fillRect(x, y, side, side);
+    else for (let d = 0; d < side; d += HATCH) pen.fillRect(x + d, y + side - 1 - d, 2, 2);
   });
+  const masked = tokens.filter((token) => token === null).length;
   const text = `${rows} × ${columns} tokens, ${masked} still masked`;
   $("tokens-said").textContent = text;
   $("tokens").setAttribute("aria-label", text);
+  [$("row").max, $("column").max] = [rows, columns];
+  cell();
 }
 
-async function finish(event, prompt) {
+// What is known of one token.
+function cell() {
+  if (!shown) return;
+  const [row, column] = [number("row"), number("column")], [rows, columns] = shown.grid;
+  const inside = row >= 1 && row <= rows && column >= 1 && column <= columns;
+  const i = (row - 1) * columns + column - 1;
+  const token = inside && (shown.tokens[i] === null ? "masked" : `token ${shown.tokens[i]}`);
+  const drawn = inside && (shown.confidence[i] === null ? "not drawn in this step" : `confidence ${(Math.round(100 * shown.confidence[i]) / 100 || 0).toFixed(2)}`);
+  $("cell").textContent = inside ? `${token}, ${drawn}` : "outside of the grid";
+}
+
+$("tokens").addEventListener("pointermove", (event) => {
+  if (!shown) return;
+  const box = $("tokens").getBoundingClientRect();
+  $("row").value = 1 + Math.floor((event.clientY - box.top) / box.height * shown.grid[0]);
+  $("column").value = 1 + Math.floor((event.clientX - box.left) / box.width * shown.grid[1]);
+  cell();
+});
+for (const id of ["row", "column"]) $(id).addEventListener("input", cell);
+for (const radio of document.querySelectorAll("[name=view]")) radio.addEventListener("change", draw);
+
+async function finish(event, prompt, edited) {
   const { bytes, bitmap } = await imageOf(event.image);
-  show(bitmap, prompt || "The picture");
+  if (edited) {
+    before = { source, mask: copyOf(maskCanvas) };
+    ink.clearRect(0, 0, maskCanvas.width, maskCanvas.height);
+  }
+  $("undo").hidden = !edited;
   source = copyOf(bitmap);
+  fitMask();
+  count();
+  show(bitmap, prompt || "The picture");
   const save = $("save");
   URL.revokeObjectURL(save.href);
   save.href = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
   save.hidden = false;
-  const s = event.seconds, ms = (seconds) => `${(1e3 * seconds).toFixed(0)} ms`;
+  const s = event.seconds, ms = (seconds) => (seconds < 1 ? `${(1e3 * seconds).toFixed(0)} ms` : `${seconds.toFixed(1)} s`);
   say(`Done in ${ms(s.all)}: text ${ms(s.text)}, base ${ms(s.base)}, super-res ${ms(s.superres)}, VQ ${ms(s.vq)}. ${event.notes.join(" ")}`);
 }
 
@@ -289,9 +333,9 @@ async function compare(signal) {
     image.src = `data:image/png;base64,${event.image}`;
     image.alt = "";
     choice.append(image, `seed ${seed}`);
-    choice.addEventListener("click", () => { $("seed").value = seed; finish(event, $("prompt").value); });
+    choice.addEventListener("click", () => { $("seed").value = seed; finish(event, $("prompt").value, false); });
     sheet.append(choice);
-    await finish(event, $("prompt").value);
+    await finish(event, $("prompt").value, false);
   }
 }
 
@@ -300,21 +344,35 @@ form.addEventListener("submit", async (event) => {
   if (running) return;
   complain("");
   running = new AbortController();
+  arrange();
   [$("go").disabled, $("stop").disabled] = [true, false];
   try {
     if (mode() === "compare") await compare(running.signal);
-    else await finish(await make(number("seed"), running.signal), $("prompt").value);
-    arrange();
+    else {
+      const [prompt, edited] = [$("prompt").value, change() !== null];
+      await finish(await make(number("seed"), running.signal), prompt, edited);
+    }
   } catch (error) {
     if (error.name === "AbortError") say("Stopped.");
     else { say("Not done."); complain(error.message); }
   } finally {
     running = null;
     [$("go").disabled, $("stop").disabled] = [false, true];
+    arrange();
   }
 });
 
 $("stop").addEventListener("click", () => running?.abort());
+$("undo").addEventListener("click", () => {
+  source = before.source;
+  fitMask();
+  ink.drawImage(before.mask, 0, 0);
+  count();
+  $("undo").hidden = true;
+  $("save").hidden = true;
+  say("The image before.");
+  arrange();
+});
 $("dice").addEventListener("click", () => { $("seed").value = Math.floor(Math.random() * 2 ** 31); });
 $("file").addEventListener("change", async () => {
   const [file] = $("file").files;
@@ -334,3 +392,4 @@ fetch("model").then((response) => response.json()).then((model) => {
   if (model.stages.length < 2) $("preview").checked = false; // a picture of every step takes a second of a large model
 }).catch(() => complain("The server does not answer."));
 arrange();
+draw();
