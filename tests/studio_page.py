@@ -71,6 +71,7 @@ class Page(unittest.TestCase):
         page.goto(self.address)
         expect(page.locator("#model")).to_contain_text("demo")
         self.fill(page, steps=3)
+        page.locator("#size").select_option("base")
         return page
 
     def mode(self, page, name):
@@ -123,6 +124,7 @@ class Page(unittest.TestCase):
                 picture.getAttribute("aria-label"),
             ])).observe(picture, { attributeFilter: ["aria-label"] });
         }""")
+        page.locator("#size").select_option("full")
         self.make(page, prompt=PROMPT, seed=5, steps=6)
         seen = page.evaluate("seen")
         for grid, stage in [("8 × 8", "base"), ("16 × 16", "superres")]:
@@ -188,20 +190,20 @@ class Page(unittest.TestCase):
         expect(page.get_by_role("alert")).to_have_text("Paint what is to be made anew, or add a box.")
         box = page.locator("#mask").bounding_box()
         at = lambda x, y: (box["x"] + x * box["width"] / size[0], box["y"] + y * box["height"] / size[1])
-        self.fill(page, brush=10)
-        page.mouse.move(*at(20, 24))
+        self.fill(page, brush=5)
+        page.mouse.move(*at(10, 12))
         page.mouse.down()
-        page.mouse.move(*at(60, 24), steps=3)
+        page.mouse.move(*at(30, 12), steps=3)
         page.mouse.up()
         expect(page.locator("#painted")).to_contain_text("pixels are painted")
         painted = int(page.locator("#painted").text_content().split()[0])
-        self.assertTrue(900 < painted < 1400, painted)  # 40 × 20 pixels and a disk of radius 10
+        self.assertTrue(230 < painted < 350, painted)  # 20 × 10 pixels and a disk of radius 5
         self.screenshot(page, "inpaint")
         after, same = self.make(page, prompt="an apple above two stars at night", seed=1)
         self.assertEqual(same, size)
         row = 4 * size[0]
-        self.assertNotEqual(after[: 40 * row], before[: 40 * row])
-        self.assertEqual(after[64 * row :], before[64 * row :])
+        self.assertNotEqual(after[: 20 * row], before[: 20 * row])
+        self.assertEqual(after[32 * row :], before[32 * row :])
         expect(page.locator("#painted")).to_have_text("nothing is painted")
         # Another try begins where this one began.
         page.get_by_role("button", name="Back to the image before").click()
@@ -224,7 +226,7 @@ class Page(unittest.TestCase):
         self.screenshot(page, "outpaint")
         after, size = self.make(page)
         self.assertEqual(size, [width + 48, height])
-        left = lambda pixels, columns: [pixels[4 * columns * y :][: 4 * 96] for y in range(height)]
+        left = lambda pixels, columns: [pixels[4 * columns * y :][: 4 * 40] for y in range(height)]
         self.assertEqual(left(after, size[0]), left(before, width))
 
     def test_an_image_of_a_file_is_edited_without_a_mask(self):
@@ -236,6 +238,7 @@ class Page(unittest.TestCase):
             path = Path(folder) / "own.png"
             command = [arguments.muse, "generate", PROMPT, "--seed", "5", "--steps", "3", "--device", "cpu", "-o", path]
             subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+            page.locator("#size").select_option("full")
             page.locator("#file").set_input_files(path)
             expect(page.get_by_role("img", name="The image to change")).to_be_visible()
             before = self.picture(page)
@@ -301,54 +304,44 @@ class Page(unittest.TestCase):
 
     def test_the_keyboard_is_enough(self):
         page = self.open()
-        focused = lambda: page.evaluate("document.activeElement.id || document.activeElement.dataset.side || document.activeElement.value")
+        press = page.keyboard.press
+        focused = "[document.activeElement.dataset.side, document.activeElement.id, document.activeElement.value]"
 
-        def tab_to(name):
+        def go_to(name, key="Tab"):
             for _ in range(60):
-                if focused() == name:
+                if name in page.evaluate(focused):
                     return
-                page.keyboard.press("Tab")
-            self.fail(f"Tab does not lead to {name}")
+                press(key)
+            self.fail(f"{key} does not lead to {name}")
 
-        tab_to("prompt")
-        page.keyboard.press("Control+A")
-        page.keyboard.type(PROMPT)
-        tab_to("seed")
-        page.keyboard.press("Control+A")
-        page.keyboard.type("5")
-        page.keyboard.press("Enter")
-        before, size = self.made(page)
+        def write(name, text):
+            go_to(name)
+            press("Control+A")
+            page.keyboard.type(text)
+
+        write("prompt", PROMPT)
+        write("seed", "5")
+        press("Enter")
+        _, size = self.made(page)
         # A box of the mask, without a pointer.
-        page.keyboard.press("Shift+Tab")
-        for _ in range(60):
-            if focused() == "generate":
-                break
-            page.keyboard.press("Shift+Tab")
-        page.keyboard.press("ArrowRight")
+        go_to("generate", "Shift+Tab")
+        press("ArrowRight")
         self.assertTrue(page.get_by_role("radio", name="Inpaint").is_checked())
-        tab_to("box")
-        page.keyboard.press("Enter")
+        go_to("box")
+        press("Enter")
         expect(page.locator("#painted")).to_have_text("1024 pixels are painted")
-        tab_to("go")
-        page.keyboard.press("Enter")
-        self.made(page)
-        self.assertEqual(self.picture(page)[1], size)
+        go_to("go")
+        press("Enter")
+        self.assertEqual(self.made(page)[1], size)
         # The border, by its handle.
-        for _ in range(60):
-            if focused() == "inpaint":
-                break
-            page.keyboard.press("Shift+Tab")
-        page.keyboard.press("ArrowRight")
-        tab_to("right")
-        page.keyboard.press("Control+A")
-        page.keyboard.type("0")
-        tab_to("stop" if page.locator("#stop").is_enabled() else "go")
-        for _ in range(60):
-            if page.evaluate("document.activeElement.dataset.side") == "right":
-                break
-            page.keyboard.press("Tab")
+        go_to("inpaint", "Shift+Tab")
+        press("ArrowRight")
+        write("right", "0")
+        go_to("go")  # and on to the handles, whose sides are called as the fields
+        go_to("left")
+        go_to("right")
         for key in ["ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft"]:
-            page.keyboard.press(key)
+            press(key)
         expect(page.locator("#right")).to_have_value("16")
 
     def test_everything_has_a_name(self):
@@ -360,8 +353,8 @@ class Page(unittest.TestCase):
             roles = "button|link|textbox|spinbutton|slider|combobox|checkbox|radio|img|group|form|region|heading"
             unnamed = re.findall(rf"^\s*- (?:{roles})(?: \[[^\]]*\])*(?::.*)?$", snapshot, re.M)
             self.assertEqual(unnamed, [], f"{name}:\n{snapshot}")
-            for role in ["textbox", "spinbutton", "radio", "img", "status", "alert"]:
-                self.assertRegex(snapshot + "\n- alert", rf"- {role}\b")
+            for role in ["textbox", "spinbutton", "radio", "img", "status"]:
+                self.assertRegex(snapshot, rf"- {role}\b")
         self.assertEqual(page.locator("html").get_attribute("lang"), "en")
         self.assertEqual(page.locator("h1").count(), 1)
         self.assertEqual(page.locator("[tabindex]:not([tabindex='0'])").count(), 0)
