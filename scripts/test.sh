@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every test there is. Needs Rust, a C++ compiler and Python 3; installs what else it uses below target/.
+# Every test there is. Needs Rust, a C++ compiler and Python 3.10 with pip; installs what else it uses below target/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_INCREMENTAL=0 # every crate is built once here: state for the next build would only take disk
@@ -34,7 +34,7 @@ for machine in a100:1 rtx4090:2 rtx5090:3 h100:4; do
 done
 
 step "the same image bytes in debug and release, on one and two threads"
-cargo build --release --locked
+cargo build --release --locked -p muse -p muse-python -p fixtures # in one graph: the wheel takes the same builds
 images=$(mktemp -d)
 trap 'rm -rf "$images"' EXIT
 reference=
@@ -46,6 +46,9 @@ for build in debug release; do
         cmp "$reference" "$image"
     done
 done
+
+step "the Python package"
+./scripts/python.sh
 
 step "documentation"
 RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --all-features --locked --quiet

@@ -1,9 +1,11 @@
 //! First come, first served: the callers of one engine, and what ends their waiting.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 
@@ -14,16 +16,33 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<Watched>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Watched {
     cancelled: AtomicBool,
     waiting: Mutex<Vec<Thread>>, // to be woken
+    when: Option<Box<dyn Fn() -> bool + Send + Sync>>,
 }
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("cancelled", &self.cancelled).finish_non_exhaustive()
+    }
+}
+
+/// How long a request waits until it asks whether it is cancelled now.
+const ASKED_EVERY: Duration = Duration::from_millis(50);
 
 impl Cancel {
     /// Nothing is cancelled yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Cancels by itself once `asked` says so: for what cannot call [`Cancel::cancel`], as an interpreter that notes
+    /// an interrupt for its own thread to find. A request asks on the thread that made it, 20 times a second while it
+    /// waits, and after every step.
+    pub fn when(asked: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Cancel(Arc::new(Watched { when: Some(Box::new(asked)), ..Watched::default() }))
     }
 
     /// Cancels every request that has it, those to come too.
@@ -32,8 +51,16 @@ impl Cancel {
         lock(&self.0.waiting).iter().for_each(Thread::unpark);
     }
 
-    /// Whether [`Cancel::cancel`] was called.
+    /// Whether [`Cancel::cancel`] was called, or what it asks has said so.
     pub fn is_cancelled(&self) -> bool {
+        if self
+            .0
+            .when
+            .as_ref()
+            .is_some_and(|asked| !self.0.cancelled.load(Ordering::SeqCst) && asked())
+        {
+            self.cancel();
+        }
         self.0.cancelled.load(Ordering::SeqCst)
     }
 }
@@ -90,7 +117,11 @@ impl Queue {
             if lock(&self.callers).front().is_some_and(|caller| caller.number == number) {
                 break false;
             }
-            thread::park(); // until the turn has come, or it is cancelled; it may also wake for nothing
+            // Until the turn has come, or it is cancelled; it may also wake for nothing.
+            match cancel.is_some_and(|cancel| cancel.0.when.is_some()) {
+                true => thread::park_timeout(ASKED_EVERY),
+                false => thread::park(),
+            }
         };
         if let Some(cancel) = cancel {
             let mut waiting = lock(&cancel.0.waiting);

@@ -1,8 +1,9 @@
 //! The engine as a part of other programs: from several threads, several of them, cancelled from elsewhere.
 
 use std::ops::ControlFlow;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use muse::decode::Step;
@@ -129,6 +130,57 @@ fn a_request_is_cancelled_while_it_waits_and_while_it_runs() {
     let late = Request { cancel: Some(running), ..request(4) };
     assert!(matches!(engine.generate(&late), Err(Error::Cancelled { .. })));
     assert!(engine.generate(&Request { cancel: Some(Cancel::new()), ..request(4) }).is_ok());
+}
+
+/// What asks whether it is cancelled is asked while it waits, with nothing to wake it, and after every step, by the
+/// thread that called.
+#[test]
+fn a_request_asks_whether_it_is_cancelled() {
+    let engine = &engine(1);
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let caller = thread::current().id();
+    let asked = interrupted.clone();
+    let by_caller = move || thread::current().id() == caller && asked.load(Ordering::SeqCst);
+    let request = Request { cancel: Some(Cancel::when(by_caller)), ..request(1) };
+    assert!(engine.generate(&request).is_ok());
+    thread::scope(|scope| {
+        let (started, first) = channel();
+        let (release, held) = channel::<()>();
+        let runs = scope.spawn(move || {
+            let mut on_step = |_: Step<'_>| {
+                started.send(()).unwrap();
+                held.recv().unwrap();
+                ControlFlow::Break(())
+            };
+            engine.generate_with(&self::request(2), &mut on_step).unwrap_err()
+        });
+        first.recv().unwrap();
+        let interrupts = scope.spawn({
+            let interrupted = interrupted.clone();
+            move || {
+                until_waiting(engine, 1);
+                interrupted.store(true, Ordering::SeqCst);
+            }
+        });
+        let error = engine.generate(&request).unwrap_err();
+        assert!(matches!(error, Error::Cancelled { stage: "", .. }), "{error}");
+        interrupts.join().unwrap();
+        release.send(()).unwrap();
+        runs.join().unwrap();
+    });
+
+    let asked = interrupted.clone();
+    interrupted.store(false, Ordering::SeqCst);
+    let cancel = Cancel::when(move || asked.load(Ordering::SeqCst));
+    let request = Request { cancel: Some(cancel.clone()), ..self::request(1) };
+    let mut on_step = |_: Step<'_>| {
+        interrupted.store(true, Ordering::SeqCst);
+        ControlFlow::Continue(())
+    };
+    let error = engine.generate_with(&request, &mut on_step).unwrap_err();
+    assert!(matches!(error, Error::Cancelled { stage: "base", step: 1 }), "{error}");
+    interrupted.store(false, Ordering::SeqCst);
+    assert!(cancel.is_cancelled(), "it stays so");
 }
 
 /// A panic in a callback is the caller's; the turn passes on.
