@@ -56,8 +56,9 @@ def test_edits_are_the_program_s(engine, program, tmp_path, form):
     Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "mask.png")
 
     png, _ = program("inpaint", path, "a dog", "--box", "40,60,48,48", "--steps", 2, "--superres-steps", 1)
-    masks = {"path": tmp_path / "mask.png", "array": mask, "pil": Image.open(tmp_path / "mask.png"), "muse": mask * np.uint8(255)}
-    assert engine.inpaint(given, "a dog", mask=masks[form], steps=2, superres_steps=1).png() == png
+    file = tmp_path / "mask.png"
+    marked = {"path": file, "array": mask, "pil": Image.open(file), "muse": mask * np.uint8(255)}[form]
+    assert engine.inpaint(given, "a dog", mask=marked, steps=2, superres_steps=1).png() == png
     assert engine.inpaint(given, "a dog", boxes=[(40, 60, 48, 48)], steps=2, superres_steps=1).png() == png
 
     png, _ = program("vary", path, *"--steps 2 --size base".split())
@@ -132,13 +133,13 @@ def test_images_of_one_call_are_those_of_their_seeds(engine):
         (lambda engine, _: engine.generate(PROMPT, temperature=(1, 2, 3)), muse.OptionError, "temperature: (1, 2, 3)"),
         (lambda engine, _: engine.generate(PROMPT, unknown=1), TypeError, "unknown option 'unknown'"),
         (lambda engine, path: engine.vary(path / "none.png"), OSError, "none.png"),
-        (lambda engine, _: engine.vary(np.zeros((4, 4, 4), np.uint8)), muse.OptionError, "image: an array of uint8 [4, 4, 4]"),
+        (lambda engine, _: engine.vary(np.zeros((4, 4, 4), np.uint8)), muse.OptionError, "array of uint8 [4, 4, 4]"),
         (lambda engine, _: engine.vary(np.zeros((4, 4, 3))), muse.OptionError, "float64"),
         (lambda engine, _: engine.inpaint(np.zeros((4, 4, 3), np.uint8), ""), muse.OptionError, "mask"),
         (lambda engine, _: engine.inpaint(BLACK, "", boxes=[(0, 0, 129, 1)]), muse.OptionError, "box"),
         (lambda engine, _: engine.inpaint(BLACK, "", boxes=[(0, 0, 8)]), muse.OptionError, "boxes"),
         (lambda engine, _: engine.inpaint(BLACK, "", mask=np.zeros((8, 8), bool)), muse.OptionError, "mask"),
-        (lambda engine, _: engine.inpaint(BLACK, "", mask=np.zeros((8, 8))), muse.OptionError, "mask: an array of float64"),
+        (lambda engine, _: engine.inpaint(BLACK, "", mask=np.zeros((8, 8))), muse.OptionError, "array of float64"),
         (lambda engine, _: engine.edit(BLACK, "", strength=0.5, preserve=1), muse.OptionError, "strength"),
         (lambda engine, _: engine.encode(np.zeros((8, 8, 3), np.uint8)), muse.OptionError, "8×8 pixels"),
         (lambda _, path: muse.Engine(path), muse.ModelError, "model"),
