@@ -51,9 +51,8 @@ pub use error::{Error, Result};
 pub use image::Image;
 pub use pipeline::{Generated, Probe, Timings};
 pub use queue::Cancel;
-pub use request::{Overrides, Request, Rng, Size, Toward};
+pub use request::{Embeddings, Overrides, Request, Rng, Size, Toward};
 pub use tensor::Precision;
-pub use text::Embeddings;
 
 /// Its Rust program is a test.
 #[cfg(doctest)]

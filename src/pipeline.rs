@@ -31,11 +31,10 @@ use crate::edit::touched;
 use crate::error::Result;
 use crate::image::{Image, Mask};
 use crate::models::MaskedModel;
-use crate::request::{Request, Rng};
+use crate::request::{Embeddings, Request, Rng};
 use crate::rng::NoiseKey;
 use crate::spans;
 use crate::tensor::Tensor;
-use crate::text::Embeddings;
 use crate::vq::Vq;
 use crate::weights::Reading;
 
@@ -294,9 +293,10 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
             .then(|| RefCell::new(TorchNoise::new(request.seed, levels[0].vq.codes())));
 
         let start = device.mark()?;
-        let span = spans::stage("text");
-        let (text, negative) = self.encode_texts(request)?;
-        drop(span);
+        let (text, negative) = {
+            let _span = spans::stage("text");
+            self.encode_texts(request)?
+        };
         let family = &self.family;
         let run = Run { device, family, levels, request, images, text, negative, torch };
 
@@ -314,7 +314,7 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
             None => run.stages(&run.masked(), 0, &mut on_step)?,
         };
 
-        let span = spans::stage("vq");
+        let _span = spans::stage("vq");
         let finest = stages.len() - 1;
         let tokens = stages.iter().map(|stage| device.download(&stage.tokens));
         let tokens: Vec<Vec<u32>> = tokens.collect::<Result<_>>()?;
@@ -333,7 +333,6 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
             });
         }
         let image_done = device.mark()?;
-        drop(span);
 
         let mut timings = Timings {
             text: device.elapsed(&start, &text_done)?,

@@ -4,7 +4,6 @@ use crate::decode::{DecodeOptions, GuidanceSchedule, Order};
 use crate::edit::{Edit, within};
 use crate::error::{Error, Result};
 use crate::queue::Cancel;
-use crate::text::Embeddings;
 
 /// Longest side of a picture that is asked for by its size, in pixels.
 const MAX_SIDE: usize = 4096;
@@ -75,6 +74,19 @@ pub struct Toward {
     pub prompt: String,
     /// From 0, the first prompt alone, to 1, the second one alone.
     pub part: f32,
+}
+
+/// A text as a model's text encoder leaves it, for a request that has it in place of its prompt
+/// ([`Request::embeddings`]): of the demonstration model BERT's last hidden states, of aMUSEd CLIP's states before
+/// the last layer and the pooled projection (diffusers' `encoder_hidden_states` and `prompt_embeds`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Embeddings {
+    /// `[rows, channels]`, row-major.
+    pub states: Vec<f32>,
+    /// Rows of `states`: tokens of the text.
+    pub rows: usize,
+    /// `[channels]` of aMUSEd's pooled states; empty of a Muse model.
+    pub pooled: Vec<f32>,
 }
 
 /// One image to generate, or to edit.
@@ -176,6 +188,16 @@ impl Request {
     /// The settings of stage number `index`, coarse to fine.
     pub(crate) fn stage(&self, index: usize) -> &Overrides {
         if index == 0 { &self.base } else { &self.superres }
+    }
+}
+
+impl Embeddings {
+    fn validate(&self) -> Result<()> {
+        let values = || self.states.iter().chain(&self.pooled);
+        match values().find(|value| !value.is_finite()) {
+            Some(value) => Err(Error::option("embeddings", value, "finite numbers")),
+            None => Ok(()),
+        }
     }
 }
 

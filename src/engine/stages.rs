@@ -10,9 +10,8 @@ use crate::hub;
 use crate::image::Image;
 use crate::muse::Parts;
 use crate::pipeline::{Family, Generated, Pipeline, Probe};
-use crate::request::{Request, Size};
+use crate::request::{Embeddings, Request, Size};
 use crate::shape::{Drawn, Shape};
-use crate::text::Embeddings;
 use crate::trace::{Event, Traced};
 use crate::weights::Reading;
 

@@ -5,8 +5,7 @@ use crate::decode::Step;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::image::Image;
-use crate::request::{Request, Size};
-use crate::text::Embeddings;
+use crate::request::{Embeddings, Request, Size};
 
 impl<D: Device, F: Family<D>> Pipeline<D, F> {
     /// The states of a text.

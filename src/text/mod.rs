@@ -6,32 +6,9 @@ pub mod clip;
 use half::bf16;
 
 use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ops;
 use crate::tensor::{DType, Tensor};
-
-/// A text as a model's text encoder leaves it, for a request that has it in place of its prompt
-/// ([`crate::Request::embeddings`]): of the demonstration model BERT's last hidden states, of aMUSEd CLIP's states before
-/// the last layer and the pooled projection (diffusers' `encoder_hidden_states` and `prompt_embeds`).
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Embeddings {
-    /// `[rows, channels]`, row-major.
-    pub states: Vec<f32>,
-    /// Rows of `states`: tokens of the text.
-    pub rows: usize,
-    /// `[channels]` of aMUSEd's pooled states; empty of a Muse model.
-    pub pooled: Vec<f32>,
-}
-
-impl Embeddings {
-    pub(crate) fn validate(&self) -> Result<()> {
-        let values = || self.states.iter().chain(&self.pooled);
-        match values().find(|value| !value.is_finite()) {
-            Some(value) => Err(Error::option("embeddings", value, "finite numbers")),
-            None => Ok(()),
-        }
-    }
-}
 
 /// The values of a tensor of floats.
 pub(crate) fn read<D: Device>(device: &D, tensor: &Tensor<D::Buffer>) -> Result<Vec<f32>> {

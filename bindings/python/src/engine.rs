@@ -41,8 +41,9 @@ impl Cancel {
 #[pyclass(frozen, module = "muse._muse")]
 pub struct Step {
     engine: Arc<muse::Engine>,
-    step: muse::decode::Step<'static>, // without its tokens
+    step: muse::decode::Step<'static>, // without its grids
     tokens: Vec<u32>,                  // [rows*columns]
+    confidence: Vec<f32>,              // [rows*columns]
     running: AtomicBool,               // the callback
 }
 
@@ -81,6 +82,12 @@ impl Step {
         bytes(py, &self.tokens)
     }
 
+    /// f32 [rows*columns].
+    #[getter]
+    fn confidence<'py>(&self, py: Python<'py>) -> Bound<'py, PyByteArray> {
+        bytes(py, &self.confidence)
+    }
+
     /// The picture of the grid as it is, masked cells hatched.
     fn preview<'py>(&self, py: Python<'py>) -> PyResult<Pixels<'py>> {
         let image = py.detach(|| {
@@ -104,8 +111,9 @@ impl Step {
     ) -> PyResult<bool> {
         let shown = Step {
             engine: engine.clone(),
-            step: muse::decode::Step { tokens: &[], ..step.clone() },
+            step: muse::decode::Step { tokens: &[], confidence: &[], ..step.clone() },
             tokens: step.tokens.to_vec(),
+            confidence: step.confidence.to_vec(),
             running: AtomicBool::new(true),
         };
         let shown = Py::new(py, shown)?;
@@ -149,6 +157,9 @@ type Made<'py> = (
     BTreeMap<&'static str, f64>,
 );
 
+/// States, rows, pooled states.
+type Embedded<'py> = (Bound<'py, PyByteArray>, usize, Bound<'py, PyByteArray>);
+
 fn seconds(timings: &muse::Timings) -> BTreeMap<&'static str, f64> {
     let muse::Timings { text, encode, base, superres, vq, .. } = timings;
     [("text", text), ("encode", encode), ("base", base), ("superres", superres), ("vq", vq)]
@@ -189,12 +200,15 @@ impl Engine {
         picture: Option<PyRef<'py, Picture>>,
         mask: Option<PyRef<'py, Mask>>,
         boxes: Vec<[usize; 4]>,
+        embeddings: Option<(Vec<f32>, usize, Vec<f32>)>,
         cancel: Option<PyRef<'py, Cancel>>,
         signals: bool,
         callback: Option<Py<PyAny>>,
     ) -> PyResult<Vec<Made<'py>>> {
         let request = meant(request, picture.as_deref(), mask.as_deref(), &boxes);
         let mut request = request.map_err(|error| raised(py, error))?;
+        request.embeddings =
+            embeddings.map(|(states, rows, pooled)| muse::Embeddings { states, rows, pooled });
         let stopped = Stopped::default();
         request.cancel = cancel.map(|cancel| cancel.0.clone());
         if signals {
@@ -253,6 +267,20 @@ impl Engine {
         let size = if base { Size::Base } else { Size::Full };
         let tokens = py.detach(|| self.0.encode(&picture.0.image, size));
         Ok(bytes(py, &tokens.map_err(|error| raised(py, error))?))
+    }
+
+    /// The picture of tokens of the model's size.
+    fn decode<'py>(&self, py: Python<'py>, tokens: Vec<u32>, base: bool) -> PyResult<Pixels<'py>> {
+        let size = if base { Size::Base } else { Size::Full };
+        let image = py.detach(|| self.0.decode(&tokens, size));
+        Ok(pixels(py, &image.map_err(|error| raised(py, error))?))
+    }
+
+    /// A text's states, f32 [rows*channels], how many rows, and the pooled ones, f32 [channels].
+    fn embed<'py>(&self, py: Python<'py>, text: &str) -> PyResult<Embedded<'py>> {
+        let embedded = py.detach(|| self.0.embed(text)).map_err(|error| raised(py, error))?;
+        let muse::Embeddings { states, rows, pooled } = embedded;
+        Ok((bytes(py, &states), rows, bytes(py, &pooled)))
     }
 
     #[getter]

@@ -108,6 +108,25 @@ def test_dlpack_takes_tokens_out_and_pictures_in(engine):
     assert repainted.png() == engine.inpaint(image, PROMPT, mask=mask, **few).png()
 
 
+def test_text_states_and_tokens_go_out_and_in(engine):
+    few = {"steps": 2, "superres_steps": 1}
+    image = engine.generate(PROMPT, **few)
+    embeddings = engine.embed(PROMPT)
+    assert embeddings.states.ndim == 2 and embeddings.pooled.shape == (0,)
+    assert np.shares_memory(np.from_dlpack(Exported(embeddings.states)), embeddings.states)
+    for given in [embeddings, tuple(map(Exported, embeddings)), (embeddings.states.astype(np.float64), embeddings.pooled)]:
+        assert (engine.generate("a name", embeddings=given, **few).array == image.array).all()
+    assert (engine.generate("a name", embeddings=engine.embed("a dog"), **few).array != image.array).any()
+    assert (engine.decode(Exported(image.superres_tokens)) == image.array).all()
+    assert engine.decode(image.base_tokens, "base").shape == (64, 64, 3)
+    for wrong in [embeddings.states, (embeddings.states[0], embeddings.pooled), (embeddings.states[:, :5], embeddings.pooled)]:
+        with pytest.raises(muse.OptionError, match="embeddings: "):
+            engine.generate(PROMPT, embeddings=wrong)
+    for wrong in [image.base_tokens, image.superres_tokens.astype(float), image.superres_tokens - 1025]:
+        with pytest.raises(muse.OptionError, match="tokens: "):
+            engine.decode(wrong)
+
+
 def test_images_of_one_call_are_those_of_their_seeds(engine):
     many = engine.generate(PROMPT, count=3, seed=2**64 - 2, **QUICK)
     assert [image.seed for image in many] == [2**64 - 2, 2**64 - 1, 0]
@@ -165,6 +184,7 @@ def test_a_callback_sees_the_grid_and_may_stop_it(engine):
         steps.append((step.stage, step.step, int(step.masked.sum())))
         assert step.tokens.shape[0] * step.tokens.shape[1] == step.tokens.size
         assert step.preview().dtype == np.uint8
+        assert step.confidence.shape == step.tokens.shape and not np.isnan(step.confidence[step.masked]).any()
         kept.append(step)
 
     image = engine.generate(PROMPT, callback=see, **QUICK)

@@ -1,6 +1,7 @@
 """muse: text to image with masked-token transformers."""
 
 from ._amused import AmusedPipeline, AmusedPipelineOutput
+from ._embeddings import Embeddings
 from ._engine import Engine, Step
 from ._errors import Cancelled, DeviceError, Error, FileError, ModelError, OptionError
 from ._images import Image
@@ -13,6 +14,7 @@ __all__ = [
     "Cancel",
     "Cancelled",
     "DeviceError",
+    "Embeddings",
     "Engine",
     "Error",
     "FileError",

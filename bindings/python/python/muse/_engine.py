@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from . import _images, _muse
+from . import _embeddings, _images, _muse
+from ._embeddings import Embeddings
 from ._errors import OptionError
 from ._images import Image
 from ._options import choice, real, request, text, to_json, unusable, whole
@@ -36,6 +37,8 @@ class Step:
         self.mask_token = native.mask_token
         #: uint32 [rows, columns], of the whole grid
         self.tokens: NDArray[np.uint32] = np.frombuffer(native.tokens, np.uint32).reshape(native.grid)
+        #: what this step's draws were compared by, float32 [rows, columns]; NaN where none was drawn
+        self.confidence: NDArray[np.float32] = np.frombuffer(native.confidence, np.float32).reshape(native.grid)
 
     @property
     def masked(self) -> NDArray[np.bool_]:
@@ -154,8 +157,21 @@ class Engine:
         base = choice("size", size, ["full", "base"]) == "base"
         return np.frombuffer(self._native.encode(_images.picture(image), base), np.uint32)
 
+    def decode(self, tokens: Any, size: Literal["full", "base"] = "full") -> NDArray[np.uint8]:
+        """The picture of finished tokens, row by row, of the model's full or base size: uint8 [height, width, 3]."""
+        base = choice("size", size, ["full", "base"]) == "base"
+        tokens = _images.imported(tokens)
+        if tokens.dtype.kind not in "iu" or tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < 2**32:
+            raise unusable("tokens", f"an array of {tokens.dtype}", "whole numbers of 32 bits, 0 or more")
+        return _images.pixels(*self._native.decode(tokens.ravel().tolist(), base))
+
+    def embed(self, prompt: str) -> Embeddings:
+        """A text as the model's text encoder leaves it: generate(prompt, embeddings=...) takes it."""
+        return _embeddings.of(self._native.embed(text("prompt", prompt)))
+
     def _make(self, prompt, count, options, edit=None, image=None, mask=None, boxes=()):
         callback, cancel = options.pop("callback", None), options.pop("cancel", None)
+        embeddings = _embeddings.native(options.pop("embeddings", None))
         asked = request(prompt, options)
         if edit is not None:
             asked["edit"] = edit
@@ -165,7 +181,7 @@ class Engine:
         picture = None if edit is None else _images.picture(image)
         shown = None if callback is None else lambda step: callback(Step(step))
         signals = threading.current_thread() is threading.main_thread()
-        made = self._native.generate(to_json(asked), number, picture, mask, boxes, cancel, signals, shown)
+        made = self._native.generate(to_json(asked), number, picture, mask, boxes, embeddings, cancel, signals, shown)
         seeds = ((asked["seed"] + i) % 2**64 for i in range(number))
         images = [Image(self._native, {**asked, "seed": seed}, one) for seed, one in zip(seeds, made)]
         return images[0] if count is None else images

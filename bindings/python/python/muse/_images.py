@@ -88,7 +88,8 @@ class Image:
         return f"<muse.Image {self.width}x{self.height} of {self.request['prompt']!r}, seed {self.seed}>"
 
 
-def _array(given: Any) -> NDArray[Any]:
+def imported(given: Any) -> NDArray[Any]:
+    """The array of what NumPy knows, or of what exports itself by DLPack alone."""
     if hasattr(given, "__dlpack__") and not hasattr(given, "__array__"):
         return np.from_dlpack(given)
     return np.asarray(given)
@@ -102,7 +103,7 @@ def picture(given: Any) -> _muse.Picture:
         file = io.BytesIO()
         given.save(file, "png")
         return _muse.Picture.decode(file.getvalue())
-    array = _array(given)
+    array = imported(given)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         found = f"an array of {array.dtype} {list(array.shape)}"
         raise OptionError(f"image: {found} cannot be used; expected uint8 [height, width, 3]")
@@ -114,7 +115,7 @@ def mask(given: Any) -> _muse.Mask | None:
     if given is None:
         return None
     if not isinstance(given, (str, os.PathLike)) and not hasattr(given, "getbands"):
-        array = _array(given)
+        array = imported(given)
         if array.ndim == 2 and array.dtype == np.bool_:
             return _muse.Mask.of(array.shape[1], array.shape[0], array.tobytes())
         if array.ndim == 2 and array.dtype == np.uint8:

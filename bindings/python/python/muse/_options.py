@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ._embeddings import Embeddings
     from ._engine import Step
 
     #: A path, an array uint8 [height, width, 3], a PIL image, a muse.Image, or what exports either by DLPack.
@@ -43,6 +44,7 @@ class Options(TypedDict, total=False):
     crop: tuple[float, float] | None
     aesthetic: float | None
     rng: Literal["counter", "torch"] | None
+    embeddings: Embeddings | tuple[Any, Any] | None  # in place of the prompt's, which only names the picture then
     cancel: _muse.Cancel | None
     callback: Callable[[Step], object] | None  # False cancels
 
@@ -182,7 +184,7 @@ def request(prompt: str, options: dict[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {"prompt": text("prompt", prompt), "seed": 0, "base": {}, "superres": {}}
     for name, value in options.items():
         if name not in _FIELDS:
-            raise TypeError(f"unknown option {name!r}; there are {', '.join(_FIELDS)}, callback and cancel")
+            raise TypeError(f"unknown option {name!r}; there are {', '.join(_FIELDS)}, embeddings, callback and cancel")
         if value is None:
             continue
         stage, field, convert = _FIELDS[name]
