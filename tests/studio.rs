@@ -22,7 +22,17 @@ impl Server {
     /// With that folder for whatever it might write.
     fn start_in(folder: &Path, listen: &str) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_muse"))
-            .args(["studio", "--device", "cpu", "--listen", listen, "--host", "studio.test"])
+            .args([
+                "studio",
+                "--device",
+                "cpu",
+                "--threads",
+                "1",
+                "--listen",
+                listen,
+                "--host",
+                "studio.test",
+            ])
             .args(["--model", concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo")])
             .current_dir(folder)
             .envs(["HOME", "TMPDIR", "XDG_CACHE_HOME"].map(|name| (name, folder)))

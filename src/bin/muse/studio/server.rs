@@ -232,17 +232,19 @@ mod tests {
     #[tokio::test]
     async fn nobody_waits_for_a_page_that_does_not_read() {
         let model = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo");
-        let engine = Arc::new(Engine::load(model, EngineOptions::default()).unwrap());
+        let options = EngineOptions { threads: Some(1), ..EngineOptions::default() };
+        let engine = Arc::new(Engine::load(model, options).unwrap());
         let mut request = Request::new("a frog");
         request.size = muse::Size::Base;
-        request.base.steps = Some(2 * BEHIND);
         let line = Line::new();
-        let places = [(); 2].map(|()| line.join().unwrap());
-        let [(mut first, _), (mut second, _)] = places.map(|place| {
+        let mut begin = |steps| {
+            request.base.steps = Some(steps);
             let (sender, receiver) = mpsc::channel(BEHIND);
-            let job = serve(engine.clone(), request.clone(), false, place, sender);
-            (receiver, tokio::spawn(job))
-        });
+            let place = line.join().unwrap();
+            tokio::spawn(serve(engine.clone(), request.clone(), false, place, sender));
+            receiver
+        };
+        let (mut first, mut second) = (begin(BEHIND + 4), begin(1));
         let done = async {
             while let Some(event) = second.recv().await {
                 if matches!(event, Event::Done { .. }) {
@@ -251,7 +253,7 @@ mod tests {
             }
             panic!("the second one's image was not made");
         };
-        tokio::time::timeout(Duration::from_secs(120), done).await.expect("it has its turn");
+        tokio::time::timeout(Duration::from_secs(600), done).await.expect("it has its turn");
         // What it missed are steps, not how it began and not the image.
         assert!(matches!(first.recv().await, Some(Event::Queued { ahead: 0 })));
         let mut seen = 0;
