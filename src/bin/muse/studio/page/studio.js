@@ -320,7 +320,8 @@ async function finish(event, prompt, edited) {
   save.href = URL.createObjectURL(new Blob([bytes], { type: "image/png" }));
   save.hidden = false;
   const s = event.seconds, ms = (seconds) => (seconds < 1 ? `${(1e3 * seconds).toFixed(0)} ms` : `${seconds.toFixed(1)} s`);
-  say(`Done in ${ms(s.all)}: text ${ms(s.text)}, base ${ms(s.base)}, super-res ${ms(s.superres)}, VQ ${ms(s.vq)}. ${event.notes.join(" ")}`);
+  const superres = s.superres ? `, super-res ${ms(s.superres)}` : "";
+  say(`Done in ${ms(s.all)}: text ${ms(s.text)}, base ${ms(s.base)}${superres}, VQ ${ms(s.vq)}. ${event.notes.join(" ")}`);
 }
 
 async function compare(signal) {
