@@ -185,7 +185,7 @@ fn compared<D: Device>(
     step: &StepPlan,
 ) -> Result<Vec<f32>> {
     let mut grids = vec![f32::NAN; masked.tokens.shape().elements()];
-    if step.remaining < step.masked {
+    if step.settles() {
         // What was masked before the step; `step` has left it where the next one writes what will be.
         let positions = device.download::<u32>(&masked.remaining)?;
         let confidence = device.download::<f32>(&masked.confidence)?;

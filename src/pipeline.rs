@@ -38,7 +38,7 @@ use crate::tensor::Tensor;
 use crate::vq::Vq;
 use crate::weights::Reading;
 
-use negative::{Begun, Negative, Negatives};
+use negative::{Begun, Negatives, Texts};
 pub use probe::Probe;
 
 /// Most images that are decoded side by side: more of them gain nothing, and make progress coarse.
@@ -230,8 +230,7 @@ struct Run<'a, D: Device, F: Family<D>> {
     levels: Vec<Level<D>>,
     request: &'a Request,
     images: usize, // the first one with the request's seed, the others with those that follow
-    text: F::Text,
-    negative: Arc<Negative<D, F::Text>>,
+    texts: Texts<D, F::Text>,
     torch: Option<RefCell<TorchNoise>>, // instead of counter-based noise
 }
 
@@ -293,12 +292,12 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
             .then(|| RefCell::new(TorchNoise::new(request.seed, levels[0].vq.codes())));
 
         let start = device.mark()?;
-        let (text, negative) = {
+        let texts = {
             let _span = spans::stage("text");
             self.encode_texts(request)?
         };
         let family = &self.family;
-        let run = Run { device, family, levels, request, images, text, negative, torch };
+        let run = Run { device, family, levels, request, images, texts, torch };
 
         let text_done = device.mark()?;
         let edit = request.edit.as_ref();
@@ -352,32 +351,27 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
             superres_tokens: (finest > 0).then(|| tokens_of(finest, i).to_vec()),
             batch: images,
             timings: timings.clone(),
-            notes: run.texts().map(|text| run.family.notes(text)).concat(),
+            notes: run.texts.both().map(|text| run.family.notes(text)).concat(),
         };
         Ok(pictures.into_iter().enumerate().map(generated).collect())
     }
 
-    /// What an image shows and what it does not.
-    fn encode_texts(&self, request: &Request) -> Result<(F::Text, Arc<Negative<D, F::Text>>)> {
+    fn encode_texts(&self, request: &Request) -> Result<Texts<D, F::Text>> {
         let encode = |name, text: &str| self.family.encode_text(&self.device, name, text, request);
-        let mut text = match &request.embeddings {
+        let mut prompt = match &request.embeddings {
             Some(embeddings) => self.family.embedded(&self.device, embeddings, request)?,
             None => encode("prompt", &request.prompt)?,
         };
         if let Some(toward) = &request.toward {
             let other = encode("prompt", &toward.prompt)?;
-            text = self.family.between(&self.device, text, other, toward.part)?;
+            prompt = self.family.between(&self.device, prompt, other, toward.part)?;
         }
         let negative = || encode("negative prompt", &request.negative);
-        Ok((text, self.negatives.of(request, negative)?))
+        Ok(Texts { prompt, negative: self.negatives.of(request, negative)? })
     }
 }
 
 impl<D: Device, F: Family<D>> Run<'_, D, F> {
-    fn texts(&self) -> [&F::Text; 2] {
-        [&self.text, &self.negative.text]
-    }
-
     /// Settings of stage number `index`.
     fn options(&self, index: usize) -> DecodeOptions {
         self.request.stage(index).over(&self.levels[index].defaults)
@@ -446,8 +440,14 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
             Some(_) => None,
         };
         let mut masked = Masked::of_images(device, tokens, stage.mask_token, self.images)?;
-        let model =
-            self.family.prepare(device, index, stage.grid, &self.texts(), coarse, self.images)?;
+        let model = self.family.prepare(
+            device,
+            index,
+            stage.grid,
+            &self.texts.both(),
+            coarse,
+            self.images,
+        )?;
         let mut model = Begun { model, unconditional, begun: false };
         let mut torch = self.torch.as_ref().map(RefCell::borrow_mut);
         let torch = torch.as_deref_mut();

@@ -182,7 +182,7 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
     ) -> Result<Vec<Finished<D>>> {
         let device = self.device;
         let (stage, options) = (self.stage(0, 0), self.options(0));
-        let texts = self.texts();
+        let texts = self.texts.both();
         let prepare = |images| self.family.prepare(device, 0, stage.grid, &texts, None, images);
         let before = &source.tokens[0];
         let log_weights = match preserve {

@@ -31,9 +31,22 @@ struct Conditions {
 /// A grid, height and width, and what a model makes of its masks: f32 `[cells, codebook]`.
 type FirstStep<B> = ([usize; 2], Arc<Tensor<B>>);
 
+/// What an image shows, and what it does not.
+pub(super) struct Texts<D: Device, T> {
+    pub prompt: T,
+    pub negative: Arc<Negative<D, T>>,
+}
+
+impl<D: Device, T> Texts<D, T> {
+    pub fn both(&self) -> [&T; 2] {
+        [&self.prompt, &self.negative.text]
+    }
+}
+
 /// A negative text.
 pub(super) struct Negative<D: Device, T> {
-    pub text: T,
+    of: Conditions,
+    text: T,
     /// Of the grid that was asked for last.
     first_step: Mutex<Option<FirstStep<D::Buffer>>>,
 }
@@ -41,7 +54,7 @@ pub(super) struct Negative<D: Device, T> {
 /// The negative texts that are kept.
 pub(super) struct Negatives<D: Device, T> {
     /// The one used last is the last.
-    kept: Mutex<VecDeque<(Conditions, Arc<Negative<D, T>>)>>,
+    kept: Mutex<VecDeque<Arc<Negative<D, T>>>>,
 }
 
 impl<D: Device, T> Negatives<D, T> {
@@ -60,17 +73,16 @@ impl<D: Device, T> Negatives<D, T> {
         encode: impl FnOnce() -> Result<T>,
     ) -> Result<Arc<Negative<D, T>>> {
         let Request { negative, crop, aesthetic, .. } = request;
-        let conditions =
-            Conditions { negative: negative.clone(), crop: *crop, aesthetic: *aesthetic };
+        let of = Conditions { negative: negative.clone(), crop: *crop, aesthetic: *aesthetic };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let negative = match kept.iter().position(|(of, _)| *of == conditions) {
-            Some(index) => kept.remove(index).expect("it was found").1,
-            None => Arc::new(Negative { text: encode()?, first_step: Mutex::default() }),
+        let negative = match kept.iter().position(|negative| negative.of == of) {
+            Some(index) => kept.remove(index).expect("it was found"),
+            None => Arc::new(Negative { of, text: encode()?, first_step: Mutex::default() }),
         };
         if kept.len() == KEPT {
             kept.pop_front();
         }
-        kept.push_back((conditions, Arc::clone(&negative)));
+        kept.push_back(Arc::clone(&negative));
         Ok(negative)
     }
 }
@@ -89,7 +101,7 @@ impl<D: Device, F: Family<D>> Run<'_, D, F> {
         if !guided || tokens.iter().any(|&token| token != mask_token) {
             return Ok(None);
         }
-        let Negative { text, first_step } = &*self.negative;
+        let Negative { text, first_step, .. } = &*self.texts.negative;
         let mut first_step = first_step.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, logits)) = first_step.as_ref().filter(|(of, _)| *of == grid) {
             return Ok(Some(Arc::clone(logits)));

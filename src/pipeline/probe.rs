@@ -23,12 +23,12 @@ impl<D: Device, F: Family<D>> Pipeline<D, F> {
         let device = &self.device;
         let levels = self.family.levels_for(request)?;
         let (first, last) = (&levels[0], &levels[levels.len() - 1]);
-        let (text, negative) = self.encode_texts(request)?;
+        let texts = self.encode_texts(request)?;
 
         let mut tokens = codes(first.grid, first.vq.codes());
         tokens.iter_mut().skip(1).step_by(2).for_each(|token| *token = first.mask_token);
         let masked = Masked::new(device, &tokens, first.mask_token)?;
-        let texts = [&text, &negative.text];
+        let texts = texts.both();
         let mut model = self.family.prepare(device, 0, first.grid, &texts, None, 1)?;
         let logits = device.download(model.logits(device, &masked, 2)?)?;
 
