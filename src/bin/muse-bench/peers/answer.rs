@@ -22,7 +22,10 @@ pub fn run(arguments: &AnswerArgs) -> Result<()> {
     };
     let engine = Engine::load(&arguments.model, options)?;
     let versions = format!("muse {}", env!("CARGO_PKG_VERSION"));
-    say(&Ok(Ready { versions, how: engine.device() }))?;
+    // The other engines' pipelines encode both texts for every image.
+    let how =
+        format!("{}; keeps the negative text and its half of the first step", engine.device());
+    say(&Ok(Ready { versions, how }))?;
     for line in stdin().lock().lines() {
         let line = line.map_err(io(Path::new("standard input"), "reading"))?;
         let mut request = Request::new(&arguments.prompt);
