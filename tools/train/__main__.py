@@ -42,7 +42,7 @@ def arguments() -> argparse.Namespace:
             )
         if name in ("data", "base", "superres"):
             stage.add_argument("--pairs", type=int, default=60_000, help="cached pairs of caption and scene")
-        if name in ("base", "superres"):
+        if name in ("vq", "base", "superres"):
             stage.add_argument(
                 "--bf16", action="store_true", help="multiply in bf16: where the CPU or GPU is faster at it"
             )

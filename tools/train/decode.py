@@ -13,8 +13,9 @@ SETTINGS = {
         "steps": 12,
         "guidance_start": 1.5,
         "guidance": 2.0,
+        "guidance_schedule": {"interval": [0.0, 0.3]},
         "temperature": 1.5,
-        "token_temperature": 0.5,
+        "token_temperature": 0.3,
         "top_k": 0,
     },
     "superres": {
@@ -33,6 +34,16 @@ def gumbel(shape, generator: torch.Generator) -> torch.Tensor:
     return -(-uniform.log()).log()
 
 
+def guidance(settings: dict, step: int) -> float:
+    """The guidance scale of a step: it rises linearly, or is there between two parts of the loop alone."""
+    steps, schedule = settings["steps"], settings.get("guidance_schedule", "linear")
+    if schedule != "linear":
+        start, end = schedule["interval"]
+        return settings["guidance"] if start <= step / steps < end else 1.0
+    ratio = step / (steps - 1) if steps > 1 else 1.0
+    return settings["guidance_start"] + (settings["guidance"] - settings["guidance_start"]) * ratio
+
+
 @torch.inference_mode()
 def decode(
     model: MaskedTransformer,
@@ -44,16 +55,19 @@ def decode(
 ) -> torch.Tensor:
     """Text states per row -> ids [n, t]. `unconditional` is the text states of the empty caption."""
     rows, cells, steps = len(texts), model.config.grid**2, settings["steps"]
-    guided = max(settings["guidance_start"], settings["guidance"]) != 1.0
-    text, bias = pad(texts + [unconditional] * rows if guided else texts)
-    coarse = coarse.repeat(2, 1) if guided and coarse is not None else coarse
+    text, bias = pad(texts + [unconditional] * rows)
     ids = torch.full((rows, cells), model.mask_id)
     for step in range(steps):
         masked = ids == model.mask_id
-        logits = model(ids.repeat(2, 1) if guided else ids, text, bias, coarse)
-        if guided:
-            ratio = step / (steps - 1) if steps > 1 else 1.0
-            scale = settings["guidance_start"] + (settings["guidance"] - settings["guidance_start"]) * ratio
+        scale = guidance(settings, step)
+        halves = 2 if scale != 1.0 else 1
+        logits = model(
+            ids.repeat(halves, 1),
+            text[: halves * rows],
+            bias[: halves * rows],
+            None if coarse is None else coarse.repeat(halves, 1),
+        )
+        if halves == 2:
             conditional, free = logits.chunk(2)
             logits = free + scale * (conditional - free)
         logits = logits / settings["token_temperature"]

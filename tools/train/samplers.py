@@ -13,12 +13,12 @@ from runtime import World
 from scenes import Renderer, Sampler, Scene
 
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
-SAMPLERS = {  # name: options of the engine; guidance is linear where nothing is said; the first is the default
+SAMPLERS = {  # name: options of the engine; guidance is the model's where nothing is said; the first is the default
     "confidence": ["--order", "confidence"],
     "Halton": ["--order", "halton"],
     "random": ["--order", "random"],
-    "confidence, constant guidance": ["--guidance-schedule", "constant"],
-    "confidence, guidance in the middle": ["--guidance-schedule", "interval:0.2-0.8"],
+    "confidence, rising guidance": ["--guidance-schedule", "linear"],
+    "confidence, no guidance": ["--guidance", "1"],
 }
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")  # Okabe and Ito's
 MEASURES = ("whole scene", "object recall")

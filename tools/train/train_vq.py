@@ -25,17 +25,16 @@ def reconstruction_loss(output: torch.Tensor, images: torch.Tensor, masks: torch
     return loss + (weight[..., 1:, :] * error.diff(dim=2).abs()).mean()
 
 
-def quantise_and_decode(
-    model, grid: torch.Tensor, codebook: vq.Codebook, restart: bool, generator: torch.Generator
-):
-    """Latents [n, h, w, 16] -> images, commitment loss, share of live codes; the codebook learns, too."""
+def quantise(grid: torch.Tensor, codebook: vq.Codebook, restart: bool, generator: torch.Generator):
+    """Latents [n, h, w, 16] -> codes of that shape (gradients pass), commitment loss, share of live codes.
+
+    The codebook learns, too."""
     flat = grid.detach().reshape(-1, vq.WIDTH)
     ids = vq.nearest(flat, codebook.weight)
     quantised = codebook.weight[ids].view_as(grid)
     commitment = (grid - quantised).square().mean()
     live = codebook.update(flat, ids, restart, generator)
-    straight_through = grid + (quantised - grid).detach()
-    return vq.decode_latents(model, straight_through.permute(0, 3, 1, 2)), commitment, live
+    return grid + (quantised - grid).detach(), commitment, live
 
 
 def run(args) -> None:
@@ -59,6 +58,7 @@ def run(args) -> None:
     weights = [p for p in model.parameters() if p.requires_grad]
     optimiser = Optimiser([p for p in weights if p.ndim == 4], [p for p in weights if p.ndim < 4], 0.02, 2e-3)
     codebook = vq.Codebook(model.quantize.embedding.weight, world)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=args.bf16)
     batch = args.batch or (16 if args.size == 64 else 8)
     state = {"model": model, "optimiser": optimiser, "codebook": codebook}
     loop = Loop(world, out, name, state, batch, args.minutes, args.steps, args.seed)
@@ -69,20 +69,23 @@ def run(args) -> None:
         images, masks = vq.batch_of(sampler, renderer, loop.indices())
         commitment, live = torch.zeros(()), 1.0
         if args.decoder_only:
-            output = vq.detokenise(model, vq.tokenise(model, images))
+            ids = vq.tokenise(model, images)
+            with autocast:
+                output = vq.detokenise(model, ids)
         else:
-            grid = vq.latents(model, images).permute(0, 2, 3, 1)
+            with autocast:
+                grid = vq.latents(model, images).float().permute(0, 2, 3, 1)
             if not codebook.started:
                 reservoir = [*reservoir[-20:], grid.detach().reshape(-1, vq.WIDTH)]
                 if loop.steps >= WARM_STEPS or args.warm_start:
                     codebook.start(torch.cat(reservoir), generator)
             if codebook.started:
-                output, commitment, live = quantise_and_decode(
-                    model, grid, codebook, progress < RESTARTS_UNTIL, generator
-                )
+                quantised, commitment, live = quantise(grid, codebook, progress < RESTARTS_UNTIL, generator)
             else:
-                output = vq.decode_latents(model, grid.permute(0, 3, 1, 2))
-        loss = reconstruction_loss(output, images, masks)
+                quantised = grid
+            with autocast:
+                output = vq.decode_latents(model, quantised.permute(0, 3, 1, 2))
+        loss = reconstruction_loss(output.float(), images, masks)
         (loss + COMMITMENT * commitment).backward()
         world.mean_gradients_(weights)
         optimiser.step(learning_rate(loop.steps, progress, 0.4))
