@@ -53,8 +53,8 @@ step "the Python package"
 step "documentation"
 RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --all-features --locked --quiet
 
-step "fuzz targets, 30 s each"
-./fuzz/run.sh 30
-./tools/ptxsim/fuzz/run.sh 30
+step "fuzz targets, 15 s each"
+./fuzz/run.sh 15
+./tools/ptxsim/fuzz/run.sh 15
 
 step "all passed"
