@@ -248,7 +248,7 @@ fn superres_logits_agree_with_the_f64_transformer() {
 /// The error of logits, root mean square by root mean square: of bf16, and of int8, which docs/int8.md reports.
 #[test]
 fn int8_costs_what_is_documented() {
-    for (name, most) in [("base", 0.055), ("superres", 0.028)] {
+    for (name, most) in [("base", 0.08), ("superres", 0.06)] {
         let [bf16, int8] = [Precision::Bf16, Precision::Int8].map(|precision| {
             let golden = Golden::open(name, precision);
             let got = logits(&cpu(), name, &golden);
