@@ -31,7 +31,8 @@ if [ -z "$chromium" ]; then
 FONTS
         cat >"$chromium" <<START
 #!/bin/sh
-export LD_LIBRARY_PATH=$root/usr/lib/x86_64-linux-gnu:$root/lib/x86_64-linux-gnu FONTCONFIG_FILE=$root/fonts.conf
+libraries=$root/usr/lib/x86_64-linux-gnu
+export LD_LIBRARY_PATH=\$libraries:\$libraries/pulseaudio:$root/lib/x86_64-linux-gnu FONTCONFIG_FILE=$root/fonts.conf
 exec $root/usr/lib/chromium/chromium "\$@"
 START
         chmod +x "$chromium"
