@@ -216,8 +216,7 @@ fn a_gpus_image_does_not_depend_on_those_before_it() {
     let Texts { states: [on_cpu, on_gpu], lengths } = texts(&config, &processor, &request);
     let mask_token = config.base.codebook_size as u32;
     let states = [vec![mask_token; config.base.grid[0] * config.base.grid[1]]];
-    let plan =
-        plan(states[0].len(), &DecodeOptions { steps: 1, ..config.base.decode.clone() }).unwrap();
+    let plan = plan(states[0].len(), &DecodeOptions { steps: 1, ..config.base.decode }).unwrap();
     let key = NoiseKey { seed: request.seed, stage: 0, step: 0 };
     let (of, how) = ((&config.base, "base.safetensors"), (&plan[..], key));
     let on_cpu = draws(&processor, of, (&on_cpu, lengths), None, &states, how);
