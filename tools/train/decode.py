@@ -35,10 +35,10 @@ def gumbel(shape, generator: torch.Generator) -> torch.Tensor:
 
 
 def guidance(settings: dict, step: int) -> float:
-    """The guidance scale of a step: it rises linearly, or is there between two parts of the loop alone."""
+    """The guidance scale of a step: the same in all, rising linearly, or there between two parts of the loop alone."""
     steps, schedule = settings["steps"], settings.get("guidance_schedule", "linear")
     if schedule != "linear":
-        start, end = schedule["interval"]
+        start, end = (0, 1) if schedule == "constant" else schedule["interval"]
         return settings["guidance"] if start <= step / steps < end else 1.0
     ratio = step / (steps - 1) if steps > 1 else 1.0
     return settings["guidance_start"] + (settings["guidance"] - settings["guidance_start"]) * ratio

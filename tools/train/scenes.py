@@ -34,8 +34,8 @@ KINDS = {  # share of each kind of scene
     # Several kinds are the hardest to bind to their counts, relations the easiest.
     "train": {"single": 0.15, "big": 0.11, "corner": 0.07, "count": 0.20, "kinds": 0.35, "relation": 0.12},
 }
-# Share of captions that name no background: white. Objects are held out on some backgrounds, and of a
-# frequent one the model learns which objects it never holds, instead of drawing any object on it.
+# Share of captions that name no background: white. Fewer in training, so that white is not several times
+# as frequent as any other background.
 BARE = {"test": 0.13, "train": 0.03}
 
 

@@ -45,6 +45,8 @@ def run(args) -> None:
     renderer = Renderer(args.font, args.size // 64)
     sampler = Sampler(renderer, "train", args.seed)
     model = vq.build(args.size)
+    if args.bf16:
+        vq.norms_in_f32(model)
     name = f"vq{args.size}"
     if args.decoder_only:
         vq.load_checkpoint(model, out / f"{name}.pt")

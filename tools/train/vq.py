@@ -43,10 +43,14 @@ class GroupNorm(nn.GroupNorm):
 def build(size: int = 64) -> VQModel:
     model = VQModel(**CONFIG | {"sample_size": size}).to(memory_format=torch.channels_last)
     model.quantize.embedding.weight.requires_grad_(False)
+    return model
+
+
+def norms_in_f32(model: VQModel) -> None:
+    """For training in bf16 alone: everybody else runs diffusers' model as it is."""
     for module in model.modules():
         if isinstance(module, nn.GroupNorm):
             module.__class__ = GroupNorm
-    return model
 
 
 def load_checkpoint(model: VQModel, path: Path) -> None:
