@@ -6,6 +6,8 @@ step. Matrices of one shape are orthogonalised in one batch.
 
 import torch
 
+WEIGHT_DECAY = 0.02  # of the matrices, in units of the learning rate: without, they grow for as long as they are trained
+
 
 def orthogonalise(matrices: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """Newton-Schulz: [n, rows, columns] to the nearest (roughly) orthogonal matrices."""
@@ -66,7 +68,7 @@ class Optimiser:
             update = orthogonalise(gradient.lerp_(momentum, 0.95).to(self.dtype)).float()
             rate = self.muon_rate * factor * max(1.0, rows / columns) ** 0.5
             for i, u in zip(indices, update):
-                self.masters[i].sub_(u.view_as(self.masters[i]), alpha=rate)
+                self.masters[i].mul_(1 - rate * WEIGHT_DECAY).sub_(u.view_as(self.masters[i]), alpha=rate)
         for i in self.rest:
             self.masters[i].grad = self.parameters[i].grad.float()
         self.adam.param_groups[0]["lr"] = self.adam_rate * factor
